@@ -1,0 +1,1 @@
+"""Free-text replies for open-ended turns. Asynchronous, usable alone."""

@@ -1,0 +1,105 @@
+"""What the rest of Twofold knows of reply generation. Imports no torch."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of an operator's document. `score`: higher fits better, comparable only
+    within one search."""
+
+    id: str
+    title: str
+    text: str
+    document: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Which passage supports the reply; `quote` stands in the passage word for word."""
+
+    passage_id: str
+    document: str
+    title: str
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a reply. The texts of all pieces, joined, are the whole reply.
+
+    `generator` names who wrote it (the links of a fallback chain differ).
+    """
+
+    text: str
+    generator: str
+    citations: tuple[Citation, ...] = ()
+    answered: bool = True
+    """False when the generator says that it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_tokens: int = 256
+    seconds: float = 30.0
+    """From the call to the last piece."""
+    seed: int | None = None
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+
+
+class Generator(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def stream(
+        self,
+        messages: Sequence[ChatMessage],
+        passages: Sequence[Passage] = (),
+        limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
+    ) -> AsyncIterator[Piece]:
+        """The reply to the last message, piece by piece.
+
+        Closing the iterator (or cancelling the task that reads it) stops the work behind it.
+        Raises GeneratorError; before the first piece another generator may take over.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release processes and sockets. Idempotent."""
+        ...
+
+
+class GeneratorError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    code = "generator_failed"
+
+
+class GeneratorUnavailable(GeneratorError):
+    """It cannot be reached, or it is not what it should be."""
+
+    code = "generator_unavailable"
+
+
+class GeneratorOverloaded(GeneratorError):
+    """It is full; try later or elsewhere."""
+
+    code = "generator_overloaded"
+
+
+class GeneratorTimeout(GeneratorError):
+    """A deadline passed."""
+
+    code = "generator_timeout"

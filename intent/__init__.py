@@ -1,0 +1,1 @@
+"""Which intent an utterance has, and how sure that is. Synchronous, usable alone."""
