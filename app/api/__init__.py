@@ -1,0 +1,1 @@
+"""The HTTP API: a file per resource, schemas in, schemas out, routes."""

@@ -1,0 +1,50 @@
+"""What routes work with: the server's parts, and schemas they share."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict
+
+from app.database.database import Database
+from app.dialogue.chatbot import Chatbot
+from app.live import LiveAssistant
+from app.settings import Settings
+from app.training_runner import TrainingRunner
+from app.turn_runner import TurnRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    settings: Settings
+    secret: bytes
+    database: Database
+    chatbot: Chatbot
+    live: LiveAssistant
+    turns: TurnRunner
+    training: TrainingRunner | None
+    """None where separate workers train."""
+
+
+def _services(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+App = Annotated[Services, Depends(_services)]
+
+
+class In(BaseModel):
+    """A request body: unknown fields are refused, so that a typing error cannot pass unseen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Out(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=100, pattern="^[0-9a-z._+-]+$")]

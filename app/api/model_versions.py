@@ -1,0 +1,113 @@
+"""Model versions: what was trained, which one is live, promote and roll back."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from sqlalchemy import Connection
+
+from app.api.auth import Admin, admin
+from app.api.dependencies import App, In, Out
+from app.api.strict_json import StrictRoute
+from app.database import model_versions
+
+router = APIRouter(
+    prefix="/admin/model-versions",
+    tags=["model versions"],
+    route_class=StrictRoute,
+    dependencies=[Depends(admin)],
+)
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+class Version(Out):
+    number: int
+    live: bool
+    created_at: datetime
+    size_bytes: int
+    sha256: str
+    intents: int
+    examples: int
+    data_hash: str
+    evaluation: dict[str, Any]
+    training_job: str | None
+
+
+class VersionList(Out):
+    items: list[Version]
+    live: int | None
+    epoch: int
+
+
+class Promotion(In):
+    expected_epoch: int | None = None
+    """Refuse (409) if somebody promoted another version since this epoch."""
+
+
+class Live(Out):
+    live: int | None
+    epoch: int
+
+
+@router.get("")
+async def index(app: App) -> VersionList:
+    """Newest first."""
+    versions, live = await app.database.read(
+        lambda c: (model_versions.everything(c), model_versions.live(c))
+    )
+    return VersionList(
+        items=[_shown(one, live) for one in versions], live=live.model_version, epoch=live.epoch
+    )
+
+
+@router.get("/{number}")
+async def show(number: Number, app: App) -> Version:
+    version, live = await app.database.read(
+        lambda c: (model_versions.get(c, number), model_versions.live(c))
+    )
+    return _shown(version, live)
+
+
+@router.post("/{number}/promote")
+async def promote(number: Number, promotion: Promotion, principal: Admin, app: App) -> Live:
+    """Running turns end with the version that read them; the next utterance meets the new one."""
+
+    def act(connection: Connection) -> model_versions.Live:
+        model_versions.artifact(connection, number)  # a damaged one is refused here
+        return model_versions.promote(
+            connection, number, by=principal.owner, expected_epoch=promotion.expected_epoch
+        )
+
+    return await _switch(app, await app.database.write(act))
+
+
+@router.post("/rollback")
+async def roll_back(promotion: Promotion, principal: Admin, app: App) -> Live:
+    """Back to the version that was live before this one."""
+    live = await app.database.write(
+        lambda c: model_versions.roll_back(
+            c, by=principal.owner, expected_epoch=promotion.expected_epoch
+        )
+    )
+    return await _switch(app, live)
+
+
+async def _switch(app: App, live: model_versions.Live) -> Live:
+    await app.live.refresh()
+    return Live(live=live.model_version, epoch=live.epoch)
+
+
+def _shown(version: model_versions.ModelVersion, live: model_versions.Live) -> Version:
+    return Version(
+        number=version.number,
+        live=version.number == live.model_version,
+        created_at=version.created_at,
+        size_bytes=version.size_bytes,
+        sha256=version.sha256,
+        intents=version.intents,
+        examples=version.examples,
+        data_hash=version.data_hash,
+        evaluation=dict(version.evaluation),
+        training_job=version.training_job_id,
+    )

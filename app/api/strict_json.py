@@ -1,0 +1,124 @@
+"""JSON as RFC 8259 has it, and text that can be stored and shown.
+
+Python's parser takes NaN, duplicate names and lone surrogates; each of them makes trouble
+later, in the database, in a response, or in whoever reads a name's other value.
+"""
+
+import json
+import unicodedata
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+MOST_CHARACTERS = 4000
+MOST_NESTING = 20
+
+
+class BadJson(HTTPException):
+    """400; the reason never quotes the body."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(status_code=400, detail=reason)
+
+
+class StrictRequest(Request):
+    async def json(self) -> Any:
+        if not hasattr(self, "_strict_json"):
+            self._strict_json = parse(await self.body())
+        return self._strict_json
+
+
+class StrictRoute(APIRoute):
+    """For `APIRouter(route_class=StrictRoute)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handler(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def parse(body: bytes) -> Any:
+    """Raises BadJson."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadJson("the body is not UTF-8") from None
+    if _nesting(text) > MOST_NESTING:
+        raise BadJson(f"the JSON is nested deeper than {MOST_NESTING} levels")
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_small_int
+        )
+    except json.JSONDecodeError as error:
+        raise BadJson(f"this is not JSON: see character {error.pos}") from None
+    except RecursionError:
+        raise BadJson("the JSON is nested too deep") from None
+    return value
+
+
+def clean(text: str) -> str:
+    """Trimmed, in Unicode's composed form; refuses what cannot be stored or is not there."""
+    if any(_unstorable(character) for character in text):
+        raise PydanticCustomError(
+            "unstorable_text",
+            "contains a character that is no text: NUL, a control character "
+            "or half of a surrogate pair",
+        )
+    text = unicodedata.normalize("NFC", text).strip()
+    if not text or all(unicodedata.category(one) in ("Cf", "Zs") for one in text):
+        raise PydanticCustomError("empty_text", "is empty")
+    return text
+
+
+CleanText = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(clean)]
+ShortText = Annotated[str, Field(max_length=200), AfterValidator(clean)]
+
+
+def _unstorable(character: str) -> bool:
+    return (character < " " and character not in "\n\r\t") or "\ud800" <= character <= "\udfff"
+
+
+def _nesting(text: str) -> int:
+    """How deep the brackets outside strings go."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise BadJson("a name stands twice in one JSON object")
+    return value
+
+
+def _no_constant(_: str) -> Any:
+    raise BadJson("NaN and Infinity are not JSON")
+
+
+def _small_int(digits: str) -> int:
+    if len(digits) > 18:
+        raise BadJson("a number is too large")
+    return int(digits)

@@ -1,0 +1,345 @@
+"""Turns: post one and hear its reply, whole or streamed; read, cancel and rate them."""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import Field
+
+from app.api import sse
+from app.api.auth import User
+from app.api.dependencies import App, Cursor, Id, In, Limit, Out, Services
+from app.api.sse import Event
+from app.api.strict_json import CleanText, StrictRoute
+from app.database import conversations, turns
+from app.dialogue import turn as domain
+from app.dialogue.responses import ReplyBook
+from app.dialogue.routing import Cause, Route
+from app.dialogue.routing import Decision as DomainDecision
+from app.dialogue.state import DialogueState
+from app.dialogue.turn import TurnStatus
+
+router = APIRouter(prefix="/v1", tags=["turns"], route_class=StrictRoute)
+
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=16, max_length=255, pattern="^[\x21-\x7e]+$")
+]
+EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "The turn as it grows"}
+}
+
+
+class NewTurn(In):
+    text: CleanText
+    deadline_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
+    """When a generator cannot finish in time, what it has by then is final (`degraded`)."""
+
+
+class Alternative(Out):
+    intent: str
+    title: str
+    confidence: float
+
+
+class Decision(Out):
+    route: Route
+    cause: Cause
+    intent: str | None
+    intent_title: str | None
+    confidence: float
+    threshold: float
+    margin: float
+    alternatives: list[Alternative]
+
+
+class Citation(Out):
+    passage_id: str
+    document: str
+    title: str
+    quote: str
+
+
+class Choice(Out):
+    intent: str
+    title: str
+
+
+class Timing(Out):
+    classify_ms: float | None
+    first_piece_ms: float | None
+    total_ms: float | None
+
+
+Rating = Literal["up", "down"]
+
+
+class Feedback(In):
+    rating: Rating
+    comment: CleanText | None = None
+
+
+class TurnError(Out):
+    code: str
+    message: str
+
+
+class Turn(Out):
+    id: str
+    conversation_id: str
+    seq: int
+    status: TurnStatus
+    text: str
+    reply: str | None
+    citations: list[Citation]
+    choices: list[Choice]
+    decision: Decision | None
+    model_version: int | None
+    generator: str | None
+    degraded: str | None
+    timing: Timing
+    feedback: Feedback | None
+    error: TurnError | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class TurnPage(Out):
+    items: list[Turn]
+    next_cursor: str | None
+
+
+class Question(In):
+    text: CleanText
+    conversation_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+
+class Ranked(Out):
+    intent: str
+    confidence: float
+
+
+class Prediction(Out):
+    intent: str
+    confidence: float
+    in_scope: bool
+    ranking: list[Ranked]
+
+
+class Explanation(Out):
+    decision: Decision
+    prediction: Prediction | None
+
+
+@router.post(
+    "/conversations/{conversation_id}/turns",
+    status_code=201,
+    response_model=Turn,
+    responses=EVENT_STREAM,
+)
+async def post(
+    conversation_id: Id,
+    new: NewTurn,
+    principal: User,
+    app: App,
+    request: Request,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Turn | Response:
+    """With `Accept: text/event-stream` the reply is streamed; else this waits until it is whole.
+
+    The turn is stored before anything is answered: if the connection breaks,
+    `GET /v1/turns/{id}` has it."""
+    turn = await app.turns.post(
+        principal.owner,
+        conversation_id,
+        new.text,
+        idempotency_key=idempotency_key,
+        deadline_seconds=new.deadline_ms / 1000 if new.deadline_ms else None,
+    )
+    headers = {"Location": f"/v1/turns/{turn.id}"}
+    if turn.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if "text/event-stream" in request.headers.get("accept", ""):
+        streamed = sse.stream(_events(app, principal.owner, turn.id))
+        streamed.headers.update(headers)
+        return streamed
+    if not turn.status.is_final:
+        turn = await app.turns.final(principal.owner, turn.id)
+    response.headers.update(headers)
+    if turn.replayed:
+        response.status_code = 200
+    return shown(turn, app.live.replies)
+
+
+@router.get("/conversations/{conversation_id}/turns")
+async def index(
+    conversation_id: Id, principal: User, app: App, limit: Limit = 50, cursor: Cursor = None
+) -> TurnPage:
+    """The newest turns, oldest first within a page; `next_cursor` leads to older ones."""
+    items, older = await app.database.read(
+        lambda c: turns.page(c, principal.owner, conversation_id, limit=limit, cursor=cursor)
+    )
+    return TurnPage(items=[shown(one, app.live.replies) for one in items], next_cursor=older)
+
+
+@router.get("/turns/{turn_id}")
+async def show(
+    turn_id: Id, principal: User, app: App, wait: Annotated[float, Query(ge=0, le=30)] = 0
+) -> Turn:
+    """`wait`: seconds to hold the answer back for as long as the turn is open."""
+    if wait:
+        turn = await app.turns.final(principal.owner, turn_id, wait_seconds=wait)
+    else:
+        turn = await app.database.read(lambda c: turns.get(c, principal.owner, turn_id))
+    return shown(turn, app.live.replies)
+
+
+@router.get("/turns/{turn_id}/events", response_model=None, responses=EVENT_STREAM)
+async def events(
+    turn_id: Id,
+    principal: User,
+    app: App,
+    last_event_id: Annotated[str | None, Header(max_length=40)] = None,
+) -> Response:
+    """Listen to a turn, from its start or from where a broken connection ended."""
+    await app.database.read(lambda c: turns.get(c, principal.owner, turn_id))
+    return sse.stream(_events(app, principal.owner, turn_id, last_event_id))
+
+
+@router.post("/turns/{turn_id}/cancel")
+async def cancel(turn_id: Id, principal: User, app: App) -> Turn:
+    """Stop answering; what was written stays. A final turn stays as it is."""
+    return shown(await app.turns.cancel(principal.owner, turn_id), app.live.replies)
+
+
+@router.put("/turns/{turn_id}/feedback")
+async def rate(turn_id: Id, feedback: Feedback, principal: User, app: App) -> Turn:
+    given = domain.Feedback(feedback.rating, feedback.comment)
+    turn = await app.database.write(lambda c: turns.rate(c, principal.owner, turn_id, given))
+    return shown(turn, app.live.replies)
+
+
+@router.delete("/turns/{turn_id}/feedback", status_code=204)
+async def unrate(turn_id: Id, principal: User, app: App) -> None:
+    await app.database.write(lambda c: turns.rate(c, principal.owner, turn_id, None))
+
+
+@router.post("/route")
+async def explain(question: Question, principal: User, app: App) -> Explanation:
+    """What would be decided, and why. Answers and stores nothing."""
+    state = DialogueState()
+    if (asked := question.conversation_id) is not None:
+        found = await app.database.read(lambda c: conversations.get(c, principal.owner, asked))
+        state = found.state
+    prediction, decision = await app.chatbot.explain(question.text, state)
+    return Explanation(
+        decision=_decision(decision, app.live.replies),
+        prediction=Prediction.model_validate(prediction) if prediction else None,
+    )
+
+
+def shown(turn: domain.Turn, replies: ReplyBook) -> Turn:
+    reply = turn.reply
+    return Turn(
+        id=turn.id,
+        conversation_id=turn.conversation_id,
+        seq=turn.seq,
+        status=turn.status,
+        text=turn.text,
+        reply=reply.text if reply else None,
+        citations=[Citation.model_validate(one) for one in reply.citations] if reply else [],
+        choices=[Choice.model_validate(one) for one in reply.choices] if reply else [],
+        decision=_decision(turn.decision, replies) if turn.decision else None,
+        model_version=turn.model_version,
+        generator=reply.generator if reply else None,
+        degraded=reply.degraded if reply else None,
+        timing=Timing.model_validate(turn.timing),
+        feedback=(
+            Feedback(rating=cast(Rating, turn.feedback.rating), comment=turn.feedback.comment)
+            if turn.feedback
+            else None
+        ),
+        error=_error(turn.error_code),
+        created_at=turn.created_at,
+        finished_at=turn.finished_at,
+    )
+
+
+async def _events(
+    app: Services, owner: str, turn_id: str, last_event_id: str | None = None
+) -> AsyncGenerator[Event]:
+    """`accepted`, `decision`, `delta`…, then `done` or `failed`; ids are fence.offset."""
+    fence, offset = _position(last_event_id)
+    told_acceptance = told_decision = last_event_id is not None
+    async with aclosing(app.turns.watch(owner, turn_id)) as grown:
+        async for turn in grown:
+            text = turn.reply.text if turn.reply else ""
+            if fence is not None and turn.fence != fence and offset > 0:
+                yield Event("reset", {}, id=f"{turn.fence}.0")
+                offset = 0
+            fence = turn.fence
+            now = shown(turn, app.live.replies)
+            if not told_acceptance:
+                told_acceptance = True
+                yield Event("accepted", now, id=f"{fence}.0")
+            if not told_decision and now.decision is not None:
+                told_decision = True
+                yield Event("decision", now.decision, id=f"{fence}.{offset}")
+            if len(text) > offset:
+                piece = {"text": text[offset:], "offset": offset}
+                offset = len(text)
+                yield Event("delta", piece, id=f"{fence}.{offset}")
+            if turn.status is TurnStatus.DONE:
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                done = {"turn": now.model_dump(mode="json"), "sha256": digest}
+                yield Event("done", done, id=f"{fence}.{offset}")
+            elif turn.status.is_final:
+                failed = {
+                    "turn": now.model_dump(mode="json"),
+                    "code": turn.error_code or turn.status.value,
+                }
+                yield Event("failed", failed, id=f"{fence}.{offset}")
+
+
+def _position(last_event_id: str | None) -> tuple[int | None, int]:
+    """`fence.offset`; an id that is not ours starts from the beginning."""
+    fence, _, offset = (last_event_id or "").partition(".")
+    if fence.isascii() and fence.isdigit() and offset.isascii() and offset.isdigit():
+        return int(fence), int(offset)
+    return None, 0
+
+
+def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:
+    return Decision(
+        route=decision.route,
+        cause=decision.cause,
+        intent=decision.intent,
+        intent_title=replies.title(decision.intent) if decision.intent else None,
+        confidence=decision.confidence,
+        threshold=decision.threshold,
+        margin=decision.margin,
+        alternatives=[
+            Alternative(
+                intent=one.intent, title=replies.title(one.intent), confidence=one.confidence
+            )
+            for one in decision.alternatives
+        ],
+    )
+
+
+_MESSAGES = {
+    "orphaned": "the server was interrupted twice while it answered this turn",
+    "internal": "something went wrong while this turn was answered",
+    "generator_timeout": "the generator did not answer in time",
+    "generator_overloaded": "the generator is full",
+    "generator_unavailable": "the generator cannot be reached",
+}
+
+
+def _error(code: str | None) -> TurnError | None:
+    if code is None:
+        return None
+    return TurnError(code=code, message=_MESSAGES.get(code, "the reply could not be written"))

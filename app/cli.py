@@ -1,0 +1,220 @@
+"""The command `twofold`. Heavy modules are imported by the command that needs them."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.database.database import Database
+    from app.settings import Settings
+
+VERSION = "0.1.0"
+
+cli = typer.Typer(
+    help="Twofold: a chatbot that answers what it knows at once, and generates the rest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+cli.add_typer(keys, name="keys")
+
+
+def main() -> None:
+    from app.errors import TwofoldError
+
+    try:
+        cli()
+    except TwofoldError as error:
+        typer.secho(error.message, fg="red", err=True)
+        raise SystemExit(1) from error
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Default: TWOFOLD_HOST or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: TWOFOLD_PORT or 8000.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With the bundled assistant, open to guests.")
+    ] = False,
+) -> None:
+    """Run the server."""
+    from app import serving
+
+    settings = _settings()
+    changes: dict[str, object] = {}
+    if host is not None:
+        changes["host"] = host
+    if port is not None:
+        changes["port"] = port
+    if demo:
+        changes["guests"] = True
+    serving.serve(settings.model_copy(update=changes), demo=demo)
+
+
+@cli.command()
+def worker() -> None:
+    """Run training jobs beside the servers (PostgreSQL only)."""
+    import asyncio
+
+    from app import worker as training_worker
+    from app.serving import set_up_logging
+
+    settings = _settings()
+    set_up_logging(settings)
+    asyncio.run(training_worker.run(settings))
+
+
+@cli.command()
+def chat(
+    url: Annotated[str, typer.Option(help="A running server.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(envvar="TWOFOLD_KEY", help="An API key.")] = "",
+) -> None:
+    """Chat in the terminal."""
+    from app import terminal_chat
+
+    terminal_chat.run(url, key)
+
+
+@cli.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Rasa YAML, JSONL, CSV, Markdown.")],
+) -> None:
+    """Add training data, replies and documents from files and folders."""
+    from app import exchange
+
+    found = exchange.read(paths)
+    with _database() as database:
+        done = database.write_now(lambda c: exchange.store(c, found))
+    for notice in found.notices:
+        typer.secho(notice, fg="yellow", err=True)
+    typer.echo(
+        f"{done.intents} intents, {done.examples} new examples, "
+        f"{done.replies} replies, {done.documents} documents"
+    )
+
+
+@cli.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="Ends in .yml (Rasa), .jsonl or .csv.")],
+) -> None:
+    """Write all training examples to a file."""
+    from app import exchange
+
+    if path.suffix not in (".yml", ".yaml", ".jsonl", ".csv"):
+        raise typer.BadParameter("the ending names the format: .yml, .jsonl or .csv")
+    with _database() as database:
+        count = database.read_now(lambda c: exchange.export(c, path))
+    typer.echo(f"{count} examples")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    scope: Annotated[str, typer.Option(help="user or admin.")] = "user",
+) -> None:
+    """Make a key and print it, this once."""
+    from app.database import api_keys
+    from app.secret import load_secret
+
+    if scope not in list(api_keys.Scope):
+        raise typer.BadParameter("choose user or admin", param_hint="--scope")
+    pepper = load_secret(_settings())
+    with _database() as database:
+        _, key = database.write_now(
+            lambda c: api_keys.create(c, name[:100], api_keys.Scope(scope), pepper=pepper)
+        )
+    typer.echo(key)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """One line a key: id, scope, prefix, state, name."""
+    from app.database import api_keys
+
+    with _database() as database:
+        for key in database.read_now(api_keys.everything):
+            state = "revoked" if key.revoked_at else "living"
+            typer.echo(f"{key.id}  {key.scope:<5}  tf_{key.prefix}_…  {state:<7}  {key.name}")
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="As `keys list` shows it.")]) -> None:
+    """Revoke a key; its sessions end with it."""
+    from app.database import api_keys
+
+    with _database() as database:
+        database.write_now(lambda c: api_keys.revoke(c, key_id))
+    typer.echo("revoked")
+
+
+@cli.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Check this installation and the running server; exit status 1 when something is wrong."""
+    from app import doctor as examination
+
+    findings = examination.examine(_settings())
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark, colour = ("ok  ", "green") if finding.fine else ("FAIL", "red")
+            typer.secho(mark, fg=colour, nl=False)
+            typer.echo(f"  {finding.name:<16} {finding.detail}")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"twofold {VERSION}")
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from app.errors import ConfigurationError
+    from app.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"TWOFOLD_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+class _database:
+    """The configured database, migrated, for one command."""
+
+    def __enter__(self) -> "Database":
+        from app.database.database import Database
+        from app.database.migration import migrate
+
+        settings = _settings()
+        if settings.is_sqlite:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.database = Database(settings.url)
+        try:
+            self.database.write_now(migrate)
+        except BaseException:
+            self.database.close()
+            raise
+        return self.database
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    main()

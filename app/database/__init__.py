@@ -1,0 +1,1 @@
+"""Where everything is kept. SQL stays in here; dataclasses come out."""

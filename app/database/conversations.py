@@ -1,0 +1,105 @@
+"""Conversations. Every query names the owner: somebody else's conversation is absent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_
+
+from app.database.tables import conversations, now, turns
+from app.dialogue.state import DialogueState
+from app.errors import InvalidInput, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    title: str
+    turns: int
+    created_at: datetime
+    updated_at: datetime
+    state: DialogueState
+
+
+def create(
+    connection: Connection, owner: str, *, title: str = "", variables: Mapping[str, str] | None
+) -> Conversation:
+    row_id = uuid4().hex
+    connection.execute(
+        insert(conversations).values(
+            id=row_id,
+            owner=owner,
+            title=title,
+            state=DialogueState(variables=variables or {}).to_json(),
+            next_seq=1,
+            created_at=now(),
+            updated_at=now(),
+        )
+    )
+    return get(connection, owner, row_id)
+
+
+def get(connection: Connection, owner: str, conversation_id: str) -> Conversation:
+    row = connection.execute(
+        _SELECT.where(conversations.c.id == conversation_id, conversations.c.owner == owner)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("conversation")
+    return _from_row(row)
+
+
+def newest_first(
+    connection: Connection, owner: str, *, limit: int, cursor: str | None
+) -> tuple[list[Conversation], str | None]:
+    """One page, and the cursor of the next; None at the end."""
+    query = (
+        _SELECT.where(conversations.c.owner == owner)
+        .order_by(conversations.c.updated_at.desc(), conversations.c.id.desc())
+        .limit(limit + 1)
+    )
+    if cursor is not None:
+        seconds, _, row_id = cursor.partition("_")
+        try:
+            before = (float(seconds), row_id)
+        except ValueError:
+            raise InvalidInput("this cursor is not one of ours", code="bad_cursor") from None
+        query = query.where(tuple_(conversations.c.updated_at, conversations.c.id) < before)
+    rows = connection.execute(query).all()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return [_from_row(row) for row in page], (
+        f"{page[-1].updated_at!r}_{page[-1].id}" if more else None
+    )
+
+
+def remove(connection: Connection, owner: str, conversation_id: str) -> None:
+    """Its turns go with it."""
+    gone = connection.execute(
+        delete(conversations).where(
+            conversations.c.id == conversation_id, conversations.c.owner == owner
+        )
+    )
+    if gone.rowcount == 0:
+        raise NotFound("conversation")
+
+
+_SELECT = select(
+    conversations,
+    select(func.count())
+    .where(turns.c.conversation_id == conversations.c.id)
+    .scalar_subquery()
+    .label("turns"),
+)
+
+
+def _from_row(row: Row[Any]) -> Conversation:
+    return Conversation(
+        id=row.id,
+        title=row.title,
+        turns=row.turns,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+        updated_at=datetime.fromtimestamp(row.updated_at, UTC),
+        state=DialogueState.from_json(row.state),
+    )

@@ -1,0 +1,116 @@
+"""Connections to SQLite or PostgreSQL: one writing thread, a few reading ones."""
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from app.database.writer import Operation, Writer
+from app.errors import ConfigurationError, Unavailable
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+READING_THREADS = 3
+
+
+class Database:
+    """`read` and `write` run a function of a connection in a thread; both may be awaited at
+    once by any number of tasks. Raises Unavailable when the database does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self._writer = Writer(self.engine)
+        self._readers = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="database-reader")
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    async def write(self, operation: Operation[T]) -> T:
+        """One short transaction; returns after its commit."""
+        return await self._writer.submit(operation)
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self.read_now, operation
+        )
+
+    def write_now(self, operation: Operation[T]) -> T:
+        return self._writer.submit_and_wait(operation)
+
+    def read_now(self, operation: Operation[T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                if self.is_sqlite:
+                    connection.info["reading"] = True
+                try:
+                    return operation(connection)
+                finally:
+                    connection.info.pop("reading", None)
+        except OperationalError as error:
+            raise Unavailable("the database does not answer") from error
+
+    def close(self) -> None:
+        """Commits what was submitted, then closes every connection."""
+        self._writer.close()
+        self._readers.shutdown()
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        backend = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "TWOFOLD_DATABASE_URL is not a database URL; "
+            "an example: postgresql+psycopg://user:password@host/name"
+        ) from error
+    if backend == "sqlite":
+        return _sqlite_engine(url)
+    if backend == "postgresql":
+        return create_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            pool_size=READING_THREADS + 1,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
+        )
+    raise ConfigurationError(f"{backend} is not supported; use sqlite or postgresql")
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=READING_THREADS + 1,
+        connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: sqlite3.Connection, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # The driver begins nothing by itself (isolation_level=None). A writer takes the write
+        # lock at once: a lock that is upgraded halfway can fail with "database is locked".
+        reading = connection.info.get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def sqlite_has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """SQLite before 3.51.3 (3.50.7, 3.44.6) can damage a database when two
+    connections write and checkpoint its WAL at the same moment ("WAL-reset bug")."""
+    return not (
+        version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    )

@@ -1,0 +1,165 @@
+"""The operator's documents, cut into passages and searched by words."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+
+from app.database.tables import documents, now, passages
+from app.errors import InvalidInput, NotFound
+from generator.interface import Passage
+
+_MOST_WORDS_IN_A_PASSAGE = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    name: str
+    title: str
+    text: str
+    passages: int
+    updated_at: datetime
+
+
+def everything(connection: Connection) -> list[Document]:
+    return [_from_row(row) for row in connection.execute(_SELECT.order_by(documents.c.name))]
+
+
+def get(connection: Connection, name: str) -> Document:
+    row = connection.execute(_SELECT.where(documents.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFound("document")
+    return _from_row(row)
+
+
+def put(connection: Connection, name: str, *, title: str = "", markdown: str) -> Document:
+    """Add a document, or replace the one of this name; searches see it after the commit."""
+    heading, pieces = cut(markdown)
+    if not pieces:
+        raise InvalidInput("the document has headings only; give it text", code="empty_document")
+    values = {"title": title or heading or name, "text": markdown, "updated_at": now()}
+    document_id = connection.scalar(
+        update(documents).where(documents.c.name == name).values(values).returning(documents.c.id)
+    )
+    if document_id is None:
+        document_id = uuid4().hex
+        connection.execute(insert(documents).values(id=document_id, name=name, **values))
+    connection.execute(delete(passages).where(passages.c.document_id == document_id))
+    connection.execute(
+        insert(passages),
+        [
+            {"document_id": document_id, "position": place, "title": part[:300], "text": body}
+            for place, (part, body) in enumerate(pieces)
+        ],
+    )
+    return get(connection, name)
+
+
+def remove(connection: Connection, name: str) -> None:
+    if connection.execute(delete(documents).where(documents.c.name == name)).rowcount == 0:
+        raise NotFound("document")
+
+
+def search(connection: Connection, question: str, *, most: int = 8) -> list[Passage]:
+    """The passages that share the rarest words with the question, best first."""
+    words = list(dict.fromkeys(re.findall(r"\w+", question.casefold())))[:64]
+    words = [word for word in words if word not in _STOP_WORDS] or words
+    if not words:
+        return []
+    if connection.dialect.name == "sqlite":
+        query, terms = _SEARCH_SQLITE, " OR ".join(f'"{word}"' for word in words)
+    else:
+        query, terms = _SEARCH_POSTGRESQL, " | ".join(f"'{word}'" for word in words)
+    return [
+        Passage(str(row.id), row.title, row.text, row.document, row.score)
+        for row in connection.execute(query, {"terms": terms, "most": most})
+    ]
+
+
+def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
+    """The first top heading, and (section title, text) for each section.
+
+    A section longer than a passage should be is cut between its paragraphs."""
+    heading, section, paragraphs = "", "", list[str]()
+    pieces: list[tuple[str, str]] = []
+
+    def close() -> None:
+        pieces.extend((section or heading, body) for body in _bodies(paragraphs))
+        paragraphs.clear()
+
+    for block in re.split(r"\n\s*\n|(?m:(?=^#{1,6}\s))", markdown.replace("\r\n", "\n")):
+        lines = block.strip().split("\n")
+        if found := re.match(r"(#{1,6})\s+(.*?)\s*#*$", lines[0]):
+            close()
+            if len(found[1]) == 1 and not heading:
+                heading, section = found[2], ""
+            else:
+                section = found[2]
+            lines = lines[1:]
+        if body := "\n".join(lines).strip():
+            paragraphs.append(body)
+    close()
+    return heading, pieces
+
+
+def _bodies(paragraphs: list[str]) -> list[str]:
+    bodies: list[list[str]] = []
+    room = 0
+    for paragraph in paragraphs:
+        words = len(paragraph.split())
+        if not bodies or words > room:
+            bodies.append([])
+            room = _MOST_WORDS_IN_A_PASSAGE
+        bodies[-1].append(paragraph)
+        room -= words
+    return ["\n\n".join(body) for body in bodies]
+
+
+# The column weights: a word in the section's title counts three times one in its text.
+_SEARCH_SQLITE = text("""
+    SELECT passages.id, passages.title, passages.text, documents.title AS document,
+           -bm25(passage_search, 3.0, 1.0) AS score
+    FROM passage_search
+    JOIN passages ON passages.id = passage_search.rowid
+    JOIN documents ON documents.id = passages.document_id
+    WHERE passage_search MATCH :terms
+    ORDER BY score DESC, passages.id LIMIT :most
+""")
+
+_SEARCH_POSTGRESQL = text("""
+    SELECT passages.id, passages.title, passages.text, documents.title AS document,
+           ts_rank_cd('{0.1, 0.3, 0.3, 1.0}', passages.search, query) AS score
+    FROM passages
+    JOIN documents ON documents.id = passages.document_id,
+    to_tsquery('english', :terms) AS query
+    WHERE passages.search @@ query
+    ORDER BY score DESC, passages.id LIMIT :most
+""")
+
+_STOP_WORDS = frozenset(
+    """a about am an and any are as at be been but by can could did do does for from had has have
+    he her him his how i if in into is it its just me my no not of on or our please shall she
+    should so some than that the their them then there these they this to up us was we were what
+    when where which who why will with would you your""".split()
+)
+
+_SELECT = select(
+    documents,
+    select(func.count())
+    .where(passages.c.document_id == documents.c.id)
+    .scalar_subquery()
+    .label("passages"),
+)
+
+
+def _from_row(row: Row[Any]) -> Document:
+    return Document(
+        name=row.name,
+        title=row.title,
+        text=row.text,
+        passages=row.passages,
+        updated_at=datetime.fromtimestamp(row.updated_at, UTC),
+    )

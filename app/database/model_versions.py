@@ -1,0 +1,162 @@
+"""Model versions: trained networks as rows, and which one is live."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from app.database.tables import model_versions, now, promotions
+from app.errors import Conflict, NotFound, TwofoldError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    number: int
+    sha256: str
+    size_bytes: int
+    data_hash: str
+    intents: int
+    examples: int
+    evaluation: Mapping[str, Any]
+    training_job_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Which version answers; `epoch` counts promotions and rollbacks, 0 is before the first."""
+
+    model_version: int | None
+    epoch: int
+
+
+class DamagedArtifact(TwofoldError):
+    code = "damaged_artifact"
+
+
+def add(
+    connection: Connection,
+    artifact: bytes,
+    *,
+    data_hash: str,
+    intents: int,
+    examples: int,
+    evaluation: Mapping[str, Any],
+    training_job_id: str | None,
+) -> int:
+    """Returns the number of the new version."""
+    added = connection.execute(
+        insert(model_versions).values(
+            artifact=artifact,
+            sha256=hashlib.sha256(artifact).hexdigest(),
+            size_bytes=len(artifact),
+            data_hash=data_hash,
+            intents=intents,
+            examples=examples,
+            evaluation=dict(evaluation),
+            training_job_id=training_job_id,
+            created_at=now(),
+        )
+    )
+    key = added.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def everything(connection: Connection) -> list[ModelVersion]:
+    """Newest first."""
+    rows = connection.execute(_SELECT.order_by(model_versions.c.number.desc()))
+    return [_from_row(row) for row in rows]
+
+
+def get(connection: Connection, number: int) -> ModelVersion:
+    row = connection.execute(_SELECT.where(model_versions.c.number == number)).one_or_none()
+    if row is None:
+        raise NotFound("model version")
+    return _from_row(row)
+
+
+def artifact(connection: Connection, number: int) -> bytes:
+    row = connection.execute(
+        select(model_versions.c.artifact, model_versions.c.sha256).where(
+            model_versions.c.number == number
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound("model version")
+    if hashlib.sha256(row.artifact).hexdigest() != row.sha256:
+        raise DamagedArtifact(f"the artefact of model version {number} is damaged; train again")
+    return bytes(row.artifact)
+
+
+def live(connection: Connection) -> Live:
+    row = connection.execute(
+        select(promotions.c.model_version, promotions.c.epoch)
+        .order_by(promotions.c.epoch.desc())
+        .limit(1)
+    ).one_or_none()
+    return Live(row.model_version, row.epoch) if row else Live(None, 0)
+
+
+def promote(
+    connection: Connection, number: int, *, by: str, expected_epoch: int | None = None
+) -> Live:
+    """Make a version live. `expected_epoch`: refuse if somebody promoted since then."""
+    get(connection, number)
+    current = live(connection)
+    if expected_epoch is not None and expected_epoch != current.epoch:
+        raise _outrun()
+    if current.model_version == number:
+        return current
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(promotions).values(
+                    epoch=current.epoch + 1,
+                    model_version=number,
+                    promoted_at=now(),
+                    promoted_by=by,
+                )
+            )
+    except IntegrityError:
+        raise _outrun() from None
+    return Live(number, current.epoch + 1)
+
+
+def roll_back(connection: Connection, *, by: str, expected_epoch: int | None = None) -> Live:
+    """Make the version live that was live before the present one."""
+    current = live(connection)
+    before = connection.scalar(
+        select(promotions.c.model_version)
+        .where(promotions.c.model_version != current.model_version)
+        .order_by(promotions.c.epoch.desc())
+        .limit(1)
+    )
+    if before is None:
+        raise Conflict("no other version was live before", code="nothing_to_roll_back_to")
+    return promote(connection, before, by=by, expected_epoch=expected_epoch)
+
+
+def _outrun() -> Conflict:
+    return Conflict("somebody else promoted a version; look again", code="epoch_changed")
+
+
+_SELECT = select(*(column for column in model_versions.c if column.name != "artifact"))
+
+
+def _from_row(row: Row[Any]) -> ModelVersion:
+    return ModelVersion(
+        number=row.number,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        data_hash=row.data_hash,
+        intents=row.intents,
+        examples=row.examples,
+        evaluation=row.evaluation,
+        training_job_id=row.training_job_id,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+    )

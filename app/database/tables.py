@@ -1,0 +1,246 @@
+"""The tables, for SQLite and PostgreSQL alike. Times are UTC seconds since 1970."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import JSON
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class now(FunctionElement[float]):
+    """The database's own clock in seconds: replicas' clocks differ, leases must not."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def _id() -> Column[str]:
+    return Column("id", String(32), primary_key=True)
+
+
+conversations = Table(
+    "conversations",
+    metadata,
+    _id(),
+    Column("owner", String(64), nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("next_seq", Integer, nullable=False, server_default="1"),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_conversations_owner_updated_at", "owner", "updated_at", "id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _id(),
+    Column(
+        "conversation_id",
+        String(32),
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("owner", String(64), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("fingerprint", String(64)),
+    Column("status", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("reply", Text),
+    Column("citations", JSON, nullable=False, server_default="[]"),
+    Column("choices", JSON, nullable=False, server_default="[]"),
+    Column("route", String(16)),
+    Column("intent", String(200)),
+    Column("decision", JSON),
+    Column("model_version", Integer),
+    Column("generator", String(64)),
+    Column("degraded", String(32)),
+    Column("error_code", String(64)),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("worker", String(64)),
+    Column("lease_until", Double),
+    Column("classify_ms", Double),
+    Column("first_piece_ms", Double),
+    Column("total_ms", Double),
+    Column("rating", String(8)),
+    Column("comment", Text),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    UniqueConstraint("conversation_id", "seq"),
+    UniqueConstraint("owner", "idempotency_key"),
+    CheckConstraint(
+        "status IN ('accepted', 'generating', 'done', 'failed', 'cancelled')", name="status"
+    ),
+    Index(
+        "uq_turns_one_generating",
+        "conversation_id",
+        unique=True,
+        sqlite_where=text("status = 'generating'"),
+        postgresql_where=text("status = 'generating'"),
+    ),
+    Index(
+        "ix_turns_open",
+        "lease_until",
+        sqlite_where=text("status IN ('accepted', 'generating')"),
+        postgresql_where=text("status IN ('accepted', 'generating')"),
+    ),
+)
+
+assistant = Table(
+    "assistant",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("greeting", Text, nullable=False),
+    Column("suggestions", JSON, nullable=False),
+    Column("variables", JSON, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),
+)
+"""One row. `revision` rises with every change of replies or variables: replicas reload then."""
+
+intents = Table(
+    "intents",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("title", String(200), nullable=False),
+    Column("replies", JSON, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+examples = Table(
+    "examples",
+    metadata,
+    _id(),
+    Column("intent_id", String(32), ForeignKey("intents.id", ondelete="CASCADE"), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("digest", String(64), nullable=False),  # sha256: a text can be too long to index
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("intent_id", "digest"),
+    Index("ix_examples_intent_id_created_at", "intent_id", "created_at", "id"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("title", String(300), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+    Column(
+        "document_id", String(32), ForeignKey("documents.id", ondelete="CASCADE"), nullable=False
+    ),
+    Column("position", Integer, nullable=False),
+    Column("title", String(300), nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("document_id", "position"),
+)
+
+training_jobs = Table(
+    "training_jobs",
+    metadata,
+    _id(),
+    Column("status", String(16), nullable=False),
+    Column("progress", JSON, nullable=False),
+    Column("error", JSON),
+    Column("model_version", Integer),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("worker", String(64)),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Double),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    CheckConstraint(
+        "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"
+    ),
+    Index("ix_training_jobs_status_created_at", "status", "created_at"),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("artifact", LargeBinary, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("data_hash", String(64), nullable=False),
+    Column("intents", Integer, nullable=False),
+    Column("examples", Integer, nullable=False),
+    Column("evaluation", JSON, nullable=False),
+    Column("training_job_id", String(32)),
+    Column("created_at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("model_version", Integer, ForeignKey("model_versions.number"), nullable=False),
+    Column("promoted_at", Double, nullable=False),
+    Column("promoted_by", String(64), nullable=False),
+)
+"""Append-only: the newest epoch is live. Its primary key is the compare-and-set."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("name", String(100), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("prefix", String(16), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    CheckConstraint("scope IN ('user', 'admin')", name="scope"),
+)

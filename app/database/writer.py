@@ -1,0 +1,120 @@
+"""One thread writes: what has gathered while the last commit ran goes into the next one.
+
+Every operation is a plain function of a connection, so that a transaction can never wait for
+a network. In a shared commit each has a savepoint: a bad row fails alone.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from app.errors import Overloaded, Unavailable
+
+T = TypeVar("T")
+Operation = Callable[[Connection], T]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Entry:
+    operation: Operation[Any]
+    future: "Future[Any]" = field(default_factory=Future)
+
+
+class Writer:
+    """Owns the writing connection. `submit` returns when the operation's commit is durable."""
+
+    def __init__(self, engine: Engine, *, max_waiting: int = 1000, max_together: int = 64) -> None:
+        self._engine = engine
+        self._queue: queue.Queue[_Entry | None] = queue.Queue(max_waiting)
+        self._max_together = max_together
+        self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def submit(self, operation: Operation[T]) -> T:
+        return await asyncio.wrap_future(self._enqueue(operation))
+
+    def submit_and_wait(self, operation: Operation[T]) -> T:
+        """For code without an event loop: the CLI and the start of the server."""
+        return self._enqueue(operation).result()
+
+    def close(self) -> None:
+        """Drains: what was submitted before is still committed."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def _enqueue(self, operation: Operation[T]) -> "Future[T]":
+        if self._closed:
+            raise Unavailable("the server is shutting down")
+        entry = _Entry(operation)
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            raise Overloaded("the database cannot keep up; try again shortly") from None
+        return entry.future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, closing = self._gather(first)
+            self._commit([one for one in batch if one.future.set_running_or_notify_cancel()])
+            if closing:
+                return
+
+    def _gather(self, first: _Entry) -> tuple[list[_Entry], bool]:
+        batch = [first]
+        while len(batch) < self._max_together:
+            try:
+                entry = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if entry is None:
+                return batch, True
+            batch.append(entry)
+        return batch, False
+
+    def _commit(self, batch: list[_Entry]) -> None:
+        if not batch:
+            return
+        outcomes: list[tuple[_Entry, Any, BaseException | None]] = []
+        try:
+            with self._engine.begin() as connection:
+                for entry in batch:
+                    try:
+                        with connection.begin_nested():
+                            outcomes.append((entry, entry.operation(connection), None))
+                    except DBAPIError as error:
+                        if error.connection_invalidated:
+                            raise
+                        outcomes.append((entry, None, error))
+                    except Exception as error:
+                        outcomes.append((entry, None, error))
+        except Exception as error:  # begin or commit failed: nothing of this batch is there
+            log.error("commit failed", error=type(error).__name__, operations=len(batch))
+            for entry in batch:
+                _fail(entry, error)
+            return
+        for entry, value, failure in outcomes:
+            if failure is None:
+                entry.future.set_result(value)
+            else:
+                _fail(entry, failure)
+
+
+def _fail(entry: _Entry, error: BaseException) -> None:
+    if isinstance(error, OperationalError):
+        unavailable = Unavailable("the database does not answer; nothing was changed")
+        unavailable.__cause__ = error
+        error = unavailable
+    entry.future.set_exception(error)

@@ -1,0 +1,1 @@
+"""What the bot decides and says. No HTTP, no SQL, no torch."""

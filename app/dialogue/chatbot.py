@@ -1,0 +1,208 @@
+"""One turn, start to finish. Read this first.
+
+A message is read by the intent network, a policy decides its route, and the reply comes
+either from the operator's own words (at once) or from a generator (streamed). The journal
+makes each step durable before anybody hears of it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+from typing import Protocol
+
+from app.dialogue.responses import ReplyBook
+from app.dialogue.routing import Cause, Decision, Route, RoutingPolicy
+from app.dialogue.state import DialogueState
+from app.dialogue.turn import Reply, Timing, Turn, TurnJournal, Verdict
+from app.dialogue.wording import APOLOGY, ask_which, chosen_option
+from generator.interface import (
+    ChatMessage,
+    Citation,
+    Generator,
+    GeneratorError,
+    Limits,
+    Passage,
+    Piece,
+)
+from intent.interface import Prediction
+
+FindPassages = Callable[[str], Awaitable[Sequence[Passage]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the live network made of an utterance; `prediction` is None before the first
+    model version is promoted."""
+
+    prediction: Prediction | None
+    model_version: int | None
+    replies: ReplyBook
+    classify_ms: float
+
+
+class Reader(Protocol):
+    async def read(self, text: str) -> Reading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The turn is stored: it will be answered, whatever happens to this process."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    text: str
+    offset: int
+    """Characters of the reply before this piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    turn: Turn
+
+
+TurnEvent = Accepted | Delta | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Chatbot:
+    reader: Reader
+    policy: RoutingPolicy
+    generator: Generator
+    find_passages: FindPassages
+    limits: Limits = field(default_factory=Limits)
+    system_prompt: str = ""
+
+    async def answer(
+        self, text: str, journal: TurnJournal, *, deadline_seconds: float | None = None
+    ) -> AsyncGenerator[TurnEvent]:
+        reading = await self.reader.read(text)
+        clock = _Stopwatch(reading.classify_ms)
+
+        # Durable before audible: an instant answer is accepted and done in one commit.
+        turn = await journal.accept(partial(self.decide, text, reading), clock.timing)
+        yield Accepted(turn)
+        if turn.replayed:
+            return  # posted before: whoever answers it goes on doing so
+        if turn.status.is_final:
+            yield Finished(turn)
+            return
+
+        # Open-ended: a generator writes the reply, and the journal keeps what it has so far.
+        draft = _Draft()
+        deadline = time.monotonic() + min(deadline_seconds or inf, self.limits.seconds)
+        try:
+            async with aclosing(_until(deadline, self._write(text, journal))) as pieces:
+                async for piece in pieces:
+                    clock.heard()
+                    yield Delta(piece.text, offset=len(draft.text))
+                    await journal.grow(piece.text)
+                    draft.add(piece)
+        except TimeoutError:
+            draft.degraded = "deadline"
+        except GeneratorError as error:
+            yield Finished(await journal.fail(error.code, clock.timing()))
+            return
+        if not draft.text:
+            yield Delta(APOLOGY, offset=0)
+            draft.apologise()
+        yield Finished(await journal.finish(draft.reply(), clock.timing()))
+
+    def decide(self, text: str, reading: Reading, state: DialogueState) -> Verdict:
+        """Route this utterance and, unless it is open-ended, word the reply. Pure."""
+        picked = chosen_option(text, state.pending)
+        decision = (
+            self.policy.chosen(picked) if picked else self.policy.choose(reading.prediction, state)
+        )
+        match decision.route:
+            case Route.INSTANT:
+                assert decision.intent is not None
+                said = reading.replies.reply(decision.intent, state)
+                if said is not None:
+                    after = state.after_answer(decision.intent)
+                    return Verdict(decision, Reply(said), after, reading.model_version)
+                decision = replace(decision, route=Route.GENERATE, cause=Cause.NO_REPLY)
+            case Route.CLARIFY:
+                options = tuple(
+                    reading.replies.option(one.intent) for one in decision.alternatives[:2]
+                )
+                question = Reply(ask_which(options), choices=options)
+                after = state.after_asking(options)
+                return Verdict(decision, question, after, reading.model_version)
+            case Route.GENERATE:
+                pass
+        return Verdict(decision, None, state.after_answer(None), reading.model_version)
+
+    async def explain(self, text: str, state: DialogueState) -> tuple[Prediction | None, Decision]:
+        """What `answer` would decide; says and stores nothing."""
+        reading = await self.reader.read(text)
+        return reading.prediction, self.decide(text, reading, state).decision
+
+    async def _write(self, text: str, journal: TurnJournal) -> AsyncGenerator[Piece]:
+        history = await journal.history()
+        passages = await self.find_passages(_search_text(text, history))
+        messages = [*history, ChatMessage("user", text)]
+        if self.system_prompt:
+            messages.insert(0, ChatMessage("system", self.system_prompt))
+        async for piece in self.generator.stream(messages, passages, self.limits):
+            yield piece
+
+
+def _search_text(text: str, history: Sequence[ChatMessage]) -> str:
+    """A short question may lean on the one before ("and for sale items?"): look for both."""
+    before = next((one.text for one in reversed(history) if one.role == "user"), "")
+    return f"{text} {before}" if len(text.split()) <= 5 else text
+
+
+async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+    """The same pieces; raises TimeoutError and stops their source at `deadline` (monotonic)."""
+    async with aclosing(pieces):
+        while True:
+            try:
+                yield await asyncio.wait_for(anext(pieces), deadline - time.monotonic())
+            except StopAsyncIteration:
+                return
+
+
+class _Stopwatch:
+    def __init__(self, classify_ms: float) -> None:
+        self._start = time.perf_counter() - classify_ms / 1000
+        self._classify_ms = classify_ms
+        self._first_piece_ms: float | None = None
+
+    def heard(self) -> None:
+        self._first_piece_ms = self._first_piece_ms or self._elapsed_ms()
+
+    def timing(self) -> Timing:
+        return Timing(self._classify_ms, self._first_piece_ms, self._elapsed_ms())
+
+    def _elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._start) * 1000
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The reply as far as it has come."""
+
+    text: str = ""
+    citations: tuple[Citation, ...] = ()
+    generator: str | None = None
+    degraded: str | None = None
+
+    def add(self, piece: Piece) -> None:
+        self.text += piece.text
+        self.citations += tuple(one for one in piece.citations if one not in self.citations)
+        self.generator = piece.generator
+
+    def apologise(self) -> None:
+        self.text, self.generator = APOLOGY, "fixed"
+        self.degraded = self.degraded or "no_reply"
+
+    def reply(self) -> Reply:
+        return Reply(self.text, self.citations, (), self.generator, self.degraded)

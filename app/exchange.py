@@ -1,0 +1,131 @@
+"""Into the database from files, and out again: training data, replies, documents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import Connection
+
+from app.database import documents, intents
+from app.errors import InvalidInput, NotFound
+from intent.data import Example, TrainingSet, training_set
+from intent.data import read as read_training_data
+from intent.data import write as write_training_data
+from intent.interface import TrainingDataError
+
+_TRAINING_DATA = {".yml", ".yaml", ".jsonl", ".csv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What the files hold, checked, before anything is stored."""
+
+    training: TrainingSet
+    replies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    intents: int
+    examples: int
+    replies: int
+    documents: int
+
+
+def read(paths: Sequence[Path]) -> Import:
+    """Files and folders: Rasa YAML, JSONL, CSV, Markdown. Raises InvalidInput, naming the file."""
+    files = [file for path in paths for file in _files(path)]
+    trainable = [file for file in files if file.suffix.lower() in _TRAINING_DATA]
+    try:
+        training = read_training_data(trainable) if trainable else training_set(())
+    except TrainingDataError as error:
+        raise InvalidInput("\n".join(error.problems), code="bad_training_data") from error
+    replies: dict[str, list[str]] = {}
+    for file in trainable:
+        if file.suffix.lower() in (".yml", ".yaml"):
+            replies |= _replies_in(file)
+    return Import(
+        training=training,
+        replies=replies,
+        documents={
+            file.stem: file.read_text("utf-8")
+            for file in files
+            if file.suffix.lower() in (".md", ".txt")
+        },
+        notices=[one for one in training.notices if "responses" not in one],
+    )
+
+
+def store(
+    connection: Connection, found: Import, *, titles: Mapping[str, str] | None = None
+) -> Imported:
+    """Adds to what is there: known examples stay single, replies of a named intent and
+    documents of a known name are replaced."""
+    by_intent: dict[str, list[str]] = {name: [] for name in found.replies}
+    for example in (*found.training.examples, *found.training.out_of_scope):
+        by_intent.setdefault(example.intent, []).append(example.text)
+    added = 0
+    for name, texts in by_intent.items():
+        title, replies = (titles or {}).get(name), found.replies.get(name)
+        try:
+            intents.change(connection, name, title=title, replies=replies)
+        except NotFound:
+            intents.create(connection, name, title=title or "", replies=replies or ())
+        added += len(intents.add_examples(connection, name, texts)[0]) if texts else 0
+    for name, markdown in found.documents.items():
+        documents.put(connection, name, markdown=markdown)
+    return Imported(
+        intents=len(by_intent),
+        examples=added,
+        replies=sum(map(len, found.replies.values())),
+        documents=len(found.documents),
+    )
+
+
+def export(connection: Connection, path: Path) -> int:
+    """All examples, in the format that the ending names; returns how many."""
+    pairs = intents.training_data(connection)
+    write_training_data(training_set(Example(text, name) for text, name in pairs), path)
+    return len(pairs)
+
+
+def _files(path: Path) -> list[Path]:
+    known = (*_TRAINING_DATA, ".md", ".txt")
+    if path.is_dir():
+        return sorted(
+            file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in known
+        )
+    if not path.is_file():
+        raise InvalidInput(f"{path}: there is no such file or folder", code="no_such_file")
+    if path.suffix.lower() not in known:
+        raise InvalidInput(
+            f"{path}: we read {', '.join(sorted(known))}", code="unknown_file_format"
+        )
+    return [path]
+
+
+def _replies_in(file: Path) -> dict[str, list[str]]:
+    """Rasa's `responses: {utter_<intent>: [{text: …}]}`, by intent."""
+    try:
+        content = yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InvalidInput(f"{file}{line}: this is not YAML", code="bad_yaml") from error
+    responses = content.get("responses") if isinstance(content, dict) else None
+    if not isinstance(responses, dict):
+        return {}
+    return {
+        str(name).removeprefix("utter_"): [text for one in variants if (text := _text_of(one))]
+        for name, variants in responses.items()
+        if isinstance(variants, list)
+    }
+
+
+def _text_of(variant: Any) -> str:
+    text = variant.get("text") if isinstance(variant, dict) else None
+    return text.strip() if isinstance(text, str) else ""

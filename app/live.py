@@ -1,0 +1,121 @@
+"""The live model version and the operator's replies, as this process serves them now."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection
+
+from app.database import assistant, model_versions
+from app.database.database import Database
+from app.dialogue.chatbot import Reading
+from app.dialogue.responses import ReplyBook
+from app.errors import TwofoldError
+from intent.interface import IntentClassifier, IntentError
+
+POLL_SECONDS = 1.0
+
+LoadClassifier = Callable[[bytes], IntentClassifier]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What one utterance is read with; replaced as a whole."""
+
+    classifier: IntentClassifier | None = None
+    model_version: int | None = None
+    epoch: int = 0
+    replies: ReplyBook = field(default_factory=ReplyBook)
+    revision: int = -1
+
+
+class LiveAssistant:
+    """Follows promotions and edits, by this process or another, within a second or so.
+
+    One thread classifies: a network has no use for more, and requests do not queue behind
+    each other's thread pools."""
+
+    def __init__(self, database: Database, load: LoadClassifier) -> None:
+        self._database = database
+        self._load = load
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifier")
+        self._snapshot = _Snapshot()
+        self._refreshing = asyncio.Lock()
+        self._refused_epoch: int | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def model_version(self) -> int | None:
+        return self._snapshot.model_version
+
+    @property
+    def replies(self) -> ReplyBook:
+        return self._snapshot.replies
+
+    async def start(self) -> None:
+        await self.refresh()
+        self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def read(self, text: str) -> Reading:
+        snapshot = self._snapshot
+        if snapshot.classifier is None:
+            return Reading(None, None, snapshot.replies, 0.0)
+        start = time.perf_counter()
+        prediction = await asyncio.get_running_loop().run_in_executor(
+            self._thread, snapshot.classifier.classify, text
+        )
+        milliseconds = (time.perf_counter() - start) * 1000
+        return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds)
+
+    async def refresh(self) -> None:
+        """Load what has changed. A version that cannot be loaded leaves the old one serving."""
+        async with self._refreshing:
+            old = self._snapshot
+            live, revision = await self._database.read(_look)
+            replies = old.replies
+            if revision != old.revision:
+                replies = await self._database.read(assistant.reply_book)
+            classifier, number, epoch = old.classifier, old.model_version, old.epoch
+            if live.epoch not in (old.epoch, self._refused_epoch):
+                loaded = await self._load_version(live.model_version)
+                if loaded is not None:
+                    classifier, number, epoch = loaded, live.model_version, live.epoch
+                else:
+                    self._refused_epoch = live.epoch
+            self._snapshot = _Snapshot(classifier, number, epoch, replies, revision)
+
+    async def _load_version(self, number: int | None) -> IntentClassifier | None:
+        if number is None:
+            return None
+        try:
+            data = await self._database.read(lambda c: model_versions.artifact(c, number))
+            classifier = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._load, data
+            )
+        except (IntentError, model_versions.DamagedArtifact) as error:
+            log.error("model version refused", model_version=number, error=str(error))
+            return None
+        log.info("model version live", model_version=number, bytes=len(data))
+        return classifier
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.refresh()
+            except TwofoldError as error:
+                log.warning("cannot look for changes", error=error.code)
+
+
+def _look(connection: Connection) -> tuple[model_versions.Live, int]:
+    return model_versions.live(connection), assistant.revision(connection)

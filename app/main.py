@@ -1,0 +1,214 @@
+"""The server, put together. This module and `worker` alone load networks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI
+
+from app.api import (
+    assistant,
+    auth,
+    conversations,
+    documents,
+    errors,
+    health,
+    intents,
+    keys,
+    model_versions,
+    sessions,
+    training_jobs,
+    turns,
+)
+from app.api.dependencies import Services
+from app.api.middleware import RequestIdMiddleware
+from app.database import documents as stored_documents
+from app.database.database import Database, sqlite_has_wal_reset_bug
+from app.database.migration import migrate
+from app.dialogue.chatbot import Chatbot
+from app.dialogue.routing import RoutingPolicy
+from app.dialogue.wording import APOLOGY
+from app.errors import ConfigurationError
+from app.live import LiveAssistant
+from app.pages import routes as pages
+from app.secret import load_secret
+from app.settings import Settings
+from app.training_runner import TrainingLimits, TrainingRunner
+from app.turn_runner import TurnRunner
+from generator.embedded import EmbeddedGenerator
+from generator.fallback import FallbackGenerator, FixedGenerator
+from generator.interface import Generator, Limits, Passage
+from intent.interface import IntentClassifier
+
+VERSION = "0.1.0"
+
+ROUTERS = (
+    sessions.router,
+    conversations.router,
+    turns.router,
+    assistant.router,
+    intents.router,
+    training_jobs.router,
+    model_versions.router,
+    documents.router,
+    keys.router,
+    health.router,
+    pages.router,
+)
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, *, generator: Generator | None = None) -> FastAPI:
+    """`generator` replaces the configured chain, for tests. Raises ConfigurationError."""
+    chain = generator or build_generator(settings)
+    secret = load_secret(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, secret, chain) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Twofold",
+        version=VERSION,
+        summary="A hybrid chatbot: what it knows it answers at once, the rest is generated.",
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in ROUTERS:
+        auth.declared_scopes(router)  # deny by default: a route without a scope does not start
+        app.include_router(router)
+    pages.mount_static(app)
+    app.add_middleware(RequestIdMiddleware)
+    errors.install(app)
+    return app
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, secret: bytes, generator: Generator
+) -> AsyncIterator[Services]:
+    """Everything that lives while the server does, started and stopped in order."""
+    database = open_database(settings)
+    live = LiveAssistant(database, load_classifier)
+    chatbot = Chatbot(
+        reader=live,
+        policy=RoutingPolicy(instant_threshold=settings.instant_threshold),
+        generator=generator,
+        find_passages=_passages_of(database),
+        limits=Limits(max_tokens=settings.generation_tokens, seconds=settings.generation_seconds),
+        system_prompt=settings.system_prompt,
+    )
+    turn_runner = TurnRunner(database, chatbot, max_open=settings.max_open_turns)
+    training = training_runner(database, settings) if settings.embedded_worker else None
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await live.start()
+        await turn_runner.start()
+        if training is not None:
+            tasks.append(asyncio.create_task(training.run_forever()))
+        yield Services(settings, secret, database, chatbot, live, turn_runner, training)
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await turn_runner.close()
+        await generator.aclose()
+        await live.close()
+        await asyncio.to_thread(database.close)
+
+
+def open_database(settings: Settings) -> Database:
+    """Connected and migrated. Raises ConfigurationError or Unavailable."""
+    if settings.is_sqlite:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if sqlite_has_wal_reset_bug():
+            log.info("this SQLite has the WAL-reset bug: writes go through one connection")
+    database = Database(settings.url)
+    try:
+        database.write_now(migrate)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def load_classifier(artifact: bytes) -> IntentClassifier:
+    import torch
+
+    from intent.classifier import GRUClassifier
+
+    torch.set_num_threads(1)  # one utterance is too little work to share
+    return GRUClassifier.load(artifact)
+
+
+def training_runner(database: Database, settings: Settings) -> TrainingRunner:
+    return TrainingRunner(
+        database,
+        TrainingLimits(
+            seconds=settings.training_seconds,
+            memory_mb=settings.training_memory_mb,
+            threads=settings.training_threads,
+        ),
+    )
+
+
+def build_generator(settings: Settings) -> Generator:
+    """The configured chain, with an apology as its last link."""
+    links: list[Generator] = []
+    for name in (part.strip() for part in settings.generators.split(",") if part.strip()):
+        make = _GENERATORS.get(name)
+        if make is None:
+            raise ConfigurationError(
+                f"TWOFOLD_GENERATORS: there is no generator of this name; "
+                f"choose from {', '.join(_GENERATORS)}"
+            )
+        links.append(make(settings))
+    return FallbackGenerator([*links, FixedGenerator(APOLOGY)], on_failure=_tell_failure)
+
+
+def _embedded(_: Settings) -> Generator:
+    return EmbeddedGenerator()
+
+
+def _remote(settings: Settings) -> Generator:
+    from generator.remote import RemoteGenerator
+
+    if not settings.remote_url or not settings.remote_model:
+        raise ConfigurationError(
+            "the remote generator needs TWOFOLD_REMOTE_URL and TWOFOLD_REMOTE_MODEL"
+        )
+    key = settings.remote_key.get_secret_value() if settings.remote_key else None
+    return RemoteGenerator(settings.remote_url, settings.remote_model, api_key=key)
+
+
+def _local(settings: Settings) -> Generator:
+    from generator.local import LocalGenerator
+
+    if not settings.local_model:
+        raise ConfigurationError("the local generator needs TWOFOLD_LOCAL_MODEL")
+    return LocalGenerator(settings.local_model)
+
+
+_GENERATORS: dict[str, Callable[[Settings], Generator]] = {
+    "embedded": _embedded,
+    "remote": _remote,
+    "local": _local,
+}
+
+
+def _tell_failure(name: str, error: Exception) -> None:
+    log.warning("generator failed", generator=name, error=type(error).__name__)
+
+
+def _passages_of(database: Database):  # type: ignore[no-untyped-def]
+    async def find(question: str) -> Sequence[Passage]:
+        return await database.read(lambda c: stored_documents.search(c, question))
+
+    return find

@@ -1,0 +1,1 @@
+"""The chat page and the admin page: templates, styles and plain ES modules."""

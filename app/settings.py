@@ -1,0 +1,71 @@
+"""Every setting, read once at start from the environment (prefix TWOFOLD_) or .env."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TWOFOLD_", env_file=".env", extra="ignore")
+
+    data_dir: Path = Path("var")
+    """Holds the SQLite file and the secret, where neither is configured."""
+    database_url: str = ""
+    """Empty: SQLite in data_dir. Else for example postgresql+psycopg://user:pw@host/name."""
+    secret: SecretStr | None = None
+    """Pepper of API keys and session cookies; at least 32 characters, the same on every replica.
+    Unset: a file in data_dir, made at first start."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    guests: bool = False
+    """May people chat in the browser without an API key?"""
+    secure_cookies: bool = False
+    """Set it when people reach the server by https only."""
+    embedded_worker: bool = True
+    """Train inside this server's process tree; false where `twofold worker` runs beside it."""
+
+    instant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Least confidence for an instant answer."""
+
+    generators: str = "embedded"
+    """The chain, first choice first, comma-separated: embedded, remote, local. A fixed
+    apology always stands behind the last one."""
+    remote_url: str = ""
+    """An OpenAI-compatible engine's base URL, for example http://127.0.0.1:8001/v1."""
+    remote_model: str = ""
+    remote_key: SecretStr | None = None
+    local_model: str = ""
+    """A Hugging Face causal language model: a folder or a hub name."""
+    generation_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+    generation_tokens: Annotated[int, Field(gt=0, le=8192)] = 256
+    system_prompt: str = (
+        "You are a helpful assistant. Answer from the given reference passages when they fit; "
+        "say openly when you do not know. Keep it short."
+    )
+
+    training_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    training_memory_mb: Annotated[int, Field(ge=512)] = 4096
+    training_threads: Annotated[int, Field(ge=1)] = 1
+    max_training_jobs_waiting: Annotated[int, Field(ge=1)] = 8
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    max_open_turns: Annotated[int, Field(ge=1)] = 256
+    """Turns that this replica is answering or holds waiting; beyond it: 503 with Retry-After."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) < 32:
+            raise ValueError("at least 32 characters; `openssl rand -hex 32` makes a good one")
+        return secret
+
+    @property
+    def url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'twofold.db').absolute()}"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.startswith("sqlite")

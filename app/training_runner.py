@@ -1,0 +1,221 @@
+"""Runs training jobs, one at a time, each as `python -m intent train` in its own process.
+
+The process has no database and no secrets; it gets a file with the examples and leaves a file
+with the artefact. It may be killed at any moment without harm to anybody else.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import structlog
+from sqlalchemy import Connection
+
+from app.database import intents, model_versions, training_jobs
+from app.database.database import Database
+from app.database.training_jobs import JobError, JobStatus, TrainingJob
+from app.errors import LostFence, TwofoldError
+
+POLL_SECONDS = 1.0
+REPORT_SECONDS = 0.5
+NICENESS = 10
+"""Training yields the processor to the chats."""
+
+Report = Mapping[str, Any]
+OnEpoch = Callable[[Report], None]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLimits:
+    seconds: float
+    memory_mb: int
+    threads: int
+
+
+class TrainingRunner:
+    def __init__(self, database: Database, limits: TrainingLimits) -> None:
+        self._database = database
+        self._limits = limits
+        self._worker = uuid4().hex
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look for jobs now; there may be a new one."""
+        self._wake.set()
+
+    async def run_forever(self) -> None:
+        while True:
+            try:
+                while await self.run_next() is not None:
+                    pass
+            except TwofoldError as error:
+                log.warning("cannot look for training jobs", error=error.code)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            self._wake.clear()
+
+    async def run_next(self, on_epoch: OnEpoch | None = None) -> TrainingJob | None:
+        """Run the oldest waiting job to its end; None when no job waits."""
+        job = await self._database.write(lambda c: training_jobs.claim(c, self._worker))
+        if job is None:
+            return None
+        log.info("training", job=job.id)
+        try:
+            ended = await self._run(job, on_epoch or (lambda _: None))
+        except _Failed as failed:
+            error = failed.error
+            status = JobStatus.CANCELLED if error.code == "cancelled" else JobStatus.FAILED
+            ended = await self._database.write(
+                lambda c: training_jobs.close(
+                    c, job, status, error=None if status is JobStatus.CANCELLED else error
+                )
+            )
+        except LostFence:
+            ended = await self._database.read(lambda c: training_jobs.get(c, job.id))
+        log.info("training ended", job=job.id, status=ended.status.value)
+        return ended
+
+    async def _run(self, job: TrainingJob, on_epoch: OnEpoch) -> TrainingJob:
+        examples = await self._database.read(intents.training_data)
+        with tempfile.TemporaryDirectory(prefix="twofold-training-") as folder:
+            data, artifact = Path(folder, "examples.jsonl"), Path(folder, "artefact.safetensors")
+            lines = (json.dumps({"text": text, "intent": intent}) for text, intent in examples)
+            await asyncio.to_thread(data.write_text, "".join(f"{line}\n" for line in lines))
+            saved = await self._train(job, data, artifact, on_epoch)
+            content = await asyncio.to_thread(artifact.read_bytes)
+
+        def store(connection: Connection) -> TrainingJob:
+            number = model_versions.add(
+                connection,
+                content,
+                data_hash=saved["data_hash"],
+                intents=saved["intents"],
+                examples=saved["examples"],
+                evaluation=saved["evaluation"],
+                training_job_id=job.id,
+            )
+            return training_jobs.close(connection, job, JobStatus.SUCCEEDED, model_version=number)
+
+        return await self._database.write(store)
+
+    async def _train(
+        self, job: TrainingJob, data: Path, artifact: Path, on_epoch: OnEpoch
+    ) -> Report:
+        child = await _start(data, artifact, threads=self._limits.threads)
+        watch = asyncio.create_task(self._watch(job, child, epochs := []))
+        saved: Report | None = None
+        failed: Report | None = None
+        try:
+            assert child.stdout is not None
+            async for line in child.stdout:
+                match report := _parsed(line):
+                    case {"event": "epoch"}:
+                        epochs.append(report)
+                        on_epoch(report)
+                    case {"event": "saved"}:
+                        saved = report
+                    case {"event": "failed"}:
+                        failed = report
+            await child.wait()
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+            watch.cancel()
+            stopped = (await asyncio.gather(watch, return_exceptions=True))[0]
+        if isinstance(stopped, TwofoldError):
+            raise stopped
+        if isinstance(stopped, JobError):
+            raise _Failed(stopped)
+        if failed is not None:
+            problems = tuple(str(one) for one in failed.get("problems", ()))
+            message = "the examples cannot train a network; mend what is listed"
+            raise _Failed(JobError("bad_training_data", message, problems))
+        if child.returncode != 0 or saved is None:
+            log.error("training process failed", job=job.id, exit_status=child.returncode)
+            raise _Failed(
+                JobError(
+                    "training_process_failed",
+                    f"the training process ended with status {child.returncode}",
+                )
+            )
+        await self._database.write(lambda c: training_jobs.report(c, job, epochs))
+        return saved
+
+    async def _watch(
+        self, job: TrainingJob, child: asyncio.subprocess.Process, epochs: list[Report]
+    ) -> JobError:
+        """Stores progress, and ends the child when somebody cancels or a limit is passed."""
+        start = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            so_far = list(epochs)
+            wanted = await self._database.write(
+                partial(training_jobs.report, job=job, epochs=so_far)
+            )
+            error: JobError | None = None
+            if not wanted:
+                error = JobError("cancelled", "somebody cancelled this job")
+            elif asyncio.get_running_loop().time() - start > self._limits.seconds:
+                error = JobError("too_slow", f"training took over {self._limits.seconds:g} s")
+            elif _memory_mb(child.pid) > self._limits.memory_mb:
+                error = JobError("too_large", f"training took over {self._limits.memory_mb} MB")
+            if error is not None:
+                child.kill()
+                return error
+
+
+class _Failed(Exception):
+    def __init__(self, error: JobError) -> None:
+        self.error = error
+
+
+async def _start(data: Path, artifact: Path, *, threads: int) -> asyncio.subprocess.Process:
+    # Only what Python needs: no database address and no secret goes along.
+    known = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+    environment = {name: os.environ[name] for name in known if name in os.environ}
+    environment |= {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONUTF8": "1",
+        "OMP_NUM_THREADS": str(threads),
+    }
+    command = [sys.executable, "-m", "intent", "train", str(data), "-o", str(artifact)]
+    command += ["--progress", "json", "--threads", str(threads)]
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+        limit=4 * 1024 * 1024,
+    )
+    with suppress(psutil.Error):
+        psutil.Process(child.pid).nice(NICENESS)
+    return child
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        report = json.loads(line)
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _memory_mb(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 1e6
+    except psutil.Error:
+        return 0.0
