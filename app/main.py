@@ -30,7 +30,7 @@ from app.dialogue.chatbot import Chatbot
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
 from app.errors import ConfigurationError
-from app.live import LiveAssistant
+from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
 from app.secret import load_secret
 from app.settings import Settings
@@ -60,14 +60,20 @@ ROUTERS = (
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, *, generator: Generator | None = None) -> FastAPI:
-    """`generator` replaces the configured chain, for tests. Raises ConfigurationError."""
+def create_app(
+    settings: Settings,
+    *,
+    generator: Generator | None = None,
+    load: LoadClassifier | None = None,
+) -> FastAPI:
+    """`generator` replaces the configured chain, and `load` what makes a classifier of an
+    artefact. Raises ConfigurationError."""
     chain = generator or build_generator(settings)
     secret = load_secret(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, secret, chain) as services:
+        async with running(settings, secret, chain, load or load_classifier) as services:
             app.state.services = services
             yield
 
@@ -91,11 +97,11 @@ def create_app(settings: Settings, *, generator: Generator | None = None) -> Fas
 
 @asynccontextmanager
 async def running(
-    settings: Settings, secret: bytes, generator: Generator
+    settings: Settings, secret: bytes, generator: Generator, load: LoadClassifier
 ) -> AsyncIterator[Services]:
     """Everything that lives while the server does, started and stopped in order."""
     database = open_database(settings)
-    live = LiveAssistant(database, load_classifier)
+    live = LiveAssistant(database, load)
     chatbot = Chatbot(
         reader=live,
         policy=RoutingPolicy(instant_threshold=settings.instant_threshold),
