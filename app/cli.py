@@ -52,7 +52,7 @@ def serve(
     if port is not None:
         changes["port"] = port
     if demo:
-        changes["guests"] = True
+        changes |= {"guests": True, "log_level": "warning"}
     serving.serve(settings.model_copy(update=changes), demo=demo)
 
 

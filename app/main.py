@@ -101,6 +101,8 @@ async def running(
 ) -> AsyncIterator[Services]:
     """Everything that lives while the server does, started and stopped in order."""
     database = open_database(settings)
+    if settings.is_sqlite and sqlite_has_wal_reset_bug():
+        log.info("this SQLite has the WAL-reset bug: we write through one connection")
     live = LiveAssistant(database, load)
     chatbot = Chatbot(
         reader=live,
@@ -134,8 +136,6 @@ def open_database(settings: Settings) -> Database:
     """Connected and migrated. Raises ConfigurationError or Unavailable."""
     if settings.is_sqlite:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        if sqlite_has_wal_reset_bug():
-            log.info("this SQLite has the WAL-reset bug: writes go through one connection")
     database = Database(settings.url)
     try:
         database.write_now(migrate)

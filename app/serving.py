@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
     """Until SIGTERM or SIGINT."""
     set_up_logging(settings)
     console = Console(highlight=False)
-    with _alone(settings):
+    with _alone(settings), _listening(settings) as listener:
         key = asyncio.run(_prepare_demo(settings, console)) if demo else None
         server = _Server(
             uvicorn.Config(
@@ -47,9 +48,7 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
             ),
             lambda url: console.print(_banner(url, key, demo=demo, settings=settings)),
         )
-        server.run()
-        if not server.started:
-            raise SystemExit(1)
+        server.run(sockets=[listener])
 
 
 def set_up_logging(settings: Settings) -> None:
@@ -124,15 +123,16 @@ async def _train_first_version(database: Database, settings: Settings, console: 
     columns = (
         TextColumn("Training the intent network"),
         BarColumn(),
-        TextColumn("epoch {task.completed:.0f} of {task.total:.0f}  {task.fields[said]}"),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} epochs  {task.fields[said]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=1, said="")
 
         def show(epoch: Mapping[str, Any]) -> None:
-            said = f"held-out accuracy {epoch['valid_accuracy']:.0%}"
-            progress.update(task, completed=epoch["epoch"], total=epoch["epochs"], said=said)
+            accuracy = epoch["valid_accuracy"]
+            said = "" if accuracy is None else f"held-out accuracy {accuracy:.0%}"
+            progress.update(task, completed=epoch["number"], total=epoch["of"], said=said)
 
         job = await runner.run_next(show)
     if job is None or job.model_version is None:
@@ -141,6 +141,21 @@ async def _train_first_version(database: Database, settings: Settings, console: 
     number = job.model_version
     await database.write(lambda c: model_versions.promote(c, number, by="demo"))
     console.print(f"Model version {number} is live.")
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Bound before anything slow is done: an address in use is told at once."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        bound = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "choose another with --port"
+        ) from error
+    with bound:
+        yield bound
 
 
 def _banner(url: str, key: str | None, *, demo: bool, settings: Settings) -> Panel:
@@ -172,7 +187,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            assert sockets is not None
+            host, port = sockets[0].getsockname()[:2]
             host = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
             self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     embedded_worker: bool = True
     """Train inside this server's process tree; false where `twofold worker` runs beside it."""
 
-    instant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    instant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Least confidence for an instant answer."""
 
     generators: str = "embedded"

@@ -101,9 +101,9 @@ class TrainingRunner:
                 connection,
                 content,
                 data_hash=saved["data_hash"],
-                intents=saved["intents"],
-                examples=saved["examples"],
-                evaluation=saved["evaluation"],
+                intents=len(saved["intents"]),
+                examples=sum(saved["intents"].values()),
+                evaluation=saved["evaluation"] or {},
                 training_job_id=job.id,
             )
             return training_jobs.close(connection, job, JobStatus.SUCCEEDED, model_version=number)

@@ -67,7 +67,7 @@ class Generator(Protocol):
         self,
         messages: Sequence[ChatMessage],
         passages: Sequence[Passage] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
+        limits: Limits = Limits(),
     ) -> AsyncIterator[Piece]:
         """The reply to the last message, piece by piece.
 

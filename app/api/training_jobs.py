@@ -1,7 +1,7 @@
 """Training jobs: start one, watch it, cancel it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -136,5 +136,14 @@ def shown(job: training_jobs.TrainingJob) -> Job:
     )
 
 
-def _epoch(report: Any) -> Epoch:
-    return Epoch(**{name: report.get(name) for name in Epoch.model_fields})
+def _epoch(report: Mapping[str, Any]) -> Epoch:
+    """A line of `python -m intent train --progress json`."""
+    return Epoch(
+        epoch=report["number"],
+        epochs=report["of"],
+        train_loss=report.get("train_loss"),
+        valid_loss=report.get("valid_loss"),
+        valid_accuracy=report.get("valid_accuracy"),
+        gradient_norm=report.get("gradient_norm"),
+        seconds=report.get("seconds"),
+    )

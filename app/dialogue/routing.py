@@ -71,8 +71,8 @@ class Decision:
 class RoutingPolicy:
     """Instant when sure; ask back, once, when two intents share the confidence; else generate."""
 
-    instant_threshold: float = 0.7
-    least_share_of_second: float = 0.2
+    instant_threshold: float = 0.8
+    least_share_of_second: float = 0.1
     """A runner-up with less than this share of the best one's confidence is no rival."""
 
     def choose(self, prediction: Prediction | None, state: DialogueState) -> Decision:

@@ -3,7 +3,7 @@
 /** What the server said went wrong; the message is its `detail`, written for people. */
 export class Problem extends Error {
   constructor({ status = 0, code = "error", detail, errors = [] }) {
-    super(detail);
+    super(detail.charAt(0).toUpperCase() + detail.slice(1));
     this.status = status;
     this.code = code;
     this.errors = errors;
@@ -30,6 +30,7 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
     throw new Problem({ code: "no_connection", detail: "The server cannot be reached. Please check the connection." });
   }
   if (response.ok) return response;
+  if (response.status === 401) dispatchEvent(new Event("signed-out"));
   throw await problemOf(response);
 }
 

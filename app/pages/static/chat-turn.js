@@ -1,6 +1,6 @@
 // One turn on the page: what was said, the reply as it grows, and how it came about.
 
-import { api, at } from "./api.js";
+import { api, at, Problem } from "./api.js";
 import { h, iconButton, problemLine, showProblem, toast } from "./dom.js";
 import { clockTime, milliseconds, percent } from "./format.js";
 
@@ -254,5 +254,5 @@ function feedback(turn) {
 }
 
 function failureOf(turn) {
-  return new Error(turn.error?.message ?? "The reply could not be finished.");
+  return new Problem({ detail: turn.error?.message ?? "The reply could not be finished." });
 }

@@ -2,7 +2,8 @@
 
 /**
  * An element. `onClick` and the like become listeners, `data` data attributes, `testid` the tests'
- * hook; the rest are attributes, left out when null or false. Children are nodes or plain text.
+ * hook; the rest are attributes, left out when null or false. Children are nodes or plain text;
+ * what is falsy is left out, so that `condition && child` can be written.
  */
 export function h(tag, props = {}, ...children) {
   return build(document.createElement(tag), props, children);
@@ -21,7 +22,7 @@ function build(element, props, children) {
     else if (name.startsWith("on")) element.addEventListener(name.slice(2).toLowerCase(), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child || child === 0));
   return element;
 }
 
@@ -96,7 +97,8 @@ export function showProblem(line, error) {
   line.replaceChildren();
   if (error === null) return;
   line.append(error.message);
-  const causes = error.errors ?? [];
+  // The detail often says the first causes itself.
+  const causes = (error.errors ?? []).filter((one) => !error.message.includes(one.message));
   if (causes.length > 0) {
     line.append(h("ul", {}, causes.map((one) => h("li", {}, one.field ? `${one.field}: ` : "", one.message))));
   }

@@ -1,0 +1,107 @@
+"""python -m generator chat: talk to one generator in a terminal."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from generator.closing import close
+from generator.documents import best_passages, read_folder
+from generator.embedded import EmbeddedGenerator
+from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m generator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    chat = commands.add_parser("chat", help="talk to a generator; an empty line ends the chat")
+    chat.add_argument("--documents", type=Path, help="answer from the *.md and *.txt files here")
+    engine = chat.add_mutually_exclusive_group()
+    engine.add_argument("--model", help="a Hugging Face causal LM: a folder, or a hub name")
+    engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
+    chat.add_argument("--engine-model", help="what the engine at --url calls its network")
+    chat.add_argument("--key-variable", help="environment variable that holds the engine's key")
+    chat.add_argument("--bf16", action="store_true", help="compute in bfloat16 (with --model)")
+    chat.add_argument("--max-tokens", type=int, default=256)
+    chat.add_argument("--seconds", type=float, default=120.0, help="time limit of a reply")
+    chat.add_argument("--temperature", type=float, default=0.0)
+    chat.add_argument("--seed", type=int)
+    options = parser.parse_args(arguments)
+    if not (options.model or options.url or options.documents):
+        chat.error("give --documents, --model or --url")
+    if options.url and not options.engine_model:
+        chat.error("--url needs --engine-model")
+    if options.documents and not options.documents.is_dir():
+        chat.error(f"there is no folder {options.documents}")
+    limits = Limits(
+        max_tokens=options.max_tokens,
+        seconds=options.seconds,
+        seed=options.seed,
+        temperature=options.temperature,
+    )
+    passages = read_folder(options.documents) if options.documents else []
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_chat(_generator(options), passages, limits))
+    return 0
+
+
+def _generator(options: argparse.Namespace) -> Generator:
+    if options.model:
+        from generator.local import LocalGenerator
+
+        return LocalGenerator(options.model, bf16=options.bf16)
+    if options.url:
+        from generator.remote import RemoteGenerator
+
+        key = os.environ.get(options.key_variable) if options.key_variable else None
+        return RemoteGenerator(options.url, options.engine_model, key)
+    return EmbeddedGenerator()
+
+
+async def _chat(generator: Generator, passages: Sequence[Passage], limits: Limits) -> None:
+    messages: list[ChatMessage] = []
+    try:
+        while text := (await asyncio.to_thread(_read_line)).strip():
+            messages.append(ChatMessage("user", text))
+            reply = await _say(generator, messages, best_passages(messages, passages), limits)
+            if reply:
+                messages.append(ChatMessage("assistant", reply))
+            else:
+                messages.pop()
+    finally:
+        await generator.aclose()
+
+
+def _read_line() -> str:
+    print("> ", end="", flush=True)
+    return sys.stdin.readline()
+
+
+async def _say(
+    generator: Generator,
+    messages: Sequence[ChatMessage],
+    passages: Sequence[Passage],
+    limits: Limits,
+) -> str:
+    said = ""
+    titles: dict[str, None] = {}
+    pieces = generator.stream(messages, passages, limits)
+    try:
+        async for piece in pieces:
+            print(piece.text, end="", flush=True)
+            said += piece.text
+            titles.update(dict.fromkeys(c.title for c in piece.citations))
+    except GeneratorError as error:
+        print(f"\n[{error.code}] {error}", file=sys.stderr)
+        return ""
+    finally:
+        await close(pieces)
+    print(f"\n  ({', '.join(titles)})" if titles else "")
+    return said
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""Any OpenAI-compatible engine (vLLM, llama.cpp, Ollama, TGI), streamed."""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from generator.admission import Admission
+from generator.interface import (
+    ChatMessage,
+    GeneratorError,
+    GeneratorOverloaded,
+    GeneratorTimeout,
+    GeneratorUnavailable,
+    Limits,
+    Passage,
+    Piece,
+)
+from generator.prompt import INSTRUCTIONS, CountTokens, build_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLimits:
+    """What one engine may take of us. Exceeding a size is a GeneratorError."""
+
+    connect_seconds: float = 5.0
+    first_piece_seconds: float = 20.0
+    gap_seconds: float = 15.0
+    """Between two pieces."""
+    line_bytes: int = 256 * 1024
+    total_bytes: int = 8 * 1024 * 1024
+    running: int = 8
+    waiting: int = 32
+    retry_after_seconds: float = 2.0
+    """A Retry-After of up to this long is waited for, once; a longer one is passed on."""
+
+
+class RemoteGenerator:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        name: str = "remote",
+        remote_limits: RemoteLimits = RemoteLimits(),
+        context_tokens: int = 8192,
+        count_tokens: CountTokens | None = None,
+        instructions: str = INSTRUCTIONS,
+    ) -> None:
+        """`base_url` ends before /chat/completions: http://127.0.0.1:8080/v1.
+
+        Without `count_tokens`, tokens are estimated as a third of the characters, which is
+        more than English needs.
+        """
+        self._url = _completions_url(base_url)
+        self._engine_model = model
+        self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._name = name
+        self._limits = remote_limits
+        self._context_tokens = context_tokens
+        self._count_tokens = count_tokens or _estimate_tokens
+        self._instructions = instructions
+        self._admission = Admission(running=remote_limits.running, waiting=remote_limits.waiting)
+        # trust_env=False: a proxy variable must not send the key somewhere else.
+        self._client = httpx2.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(None, connect=remote_limits.connect_seconds),
+            limits=httpx2.Limits(max_connections=remote_limits.running),
+        )
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def stream(
+        self,
+        messages: Sequence[ChatMessage],
+        passages: Sequence[Passage] = (),
+        limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
+    ) -> AsyncIterator[Piece]:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limits.seconds
+        request = self._request(messages, passages, limits)
+        async with self._admission.place(deadline):
+            piece_deadline = min(deadline, clock() + self._limits.first_piece_seconds)
+            response = await self._open(request, piece_deadline)
+            said_something = False
+            try:
+                async with aclosing(_data_lines(response, self._limits)) as lines:
+                    finished = False
+                    while True:
+                        data = await _before(piece_deadline, lines)
+                        if data is None or data == "[DONE]":
+                            break
+                        text, last = _read_chunk(data)
+                        finished = finished or last
+                        if text:
+                            said_something = True
+                            yield Piece(text, self._name)
+                            piece_deadline = min(deadline, clock() + self._limits.gap_seconds)
+            finally:
+                await response.aclose()
+            if data is None and not finished:
+                raise GeneratorError("the engine ended its stream before the reply was complete")
+            if not said_something:
+                raise GeneratorError("the engine's reply was empty")
+
+    def _request(
+        self, messages: Sequence[ChatMessage], passages: Sequence[Passage], limits: Limits
+    ) -> httpx2.Request:
+        prompt = build_prompt(
+            messages,
+            passages,
+            count_tokens=self._count_tokens,
+            budget=self._context_tokens - limits.max_tokens,
+            instructions=self._instructions,
+        )
+        body: dict[str, Any] = {
+            "model": self._engine_model,
+            "messages": [{"role": m.role, "content": m.text} for m in prompt],
+            "stream": True,
+            "max_tokens": limits.max_tokens,
+            "temperature": limits.temperature,
+        }
+        if limits.seed is not None:
+            body["seed"] = limits.seed
+        if limits.stop:
+            body["stop"] = list(limits.stop)
+        return self._client.build_request("POST", self._url, json=body, headers=self._headers)
+
+    async def _open(self, request: httpx2.Request, deadline: float) -> httpx2.Response:
+        """A response that streams events. One retry: nothing has been said yet."""
+        for attempts_left in (1, 0):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    response = await self._client.send(request, stream=True)
+            except TimeoutError as error:
+                raise GeneratorTimeout("the engine did not answer in time") from error
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                if not attempts_left:
+                    raise GeneratorUnavailable(f"no engine answers at {self._url}") from error
+                pause = 0.1
+            except httpx2.TransportError as error:
+                raise GeneratorUnavailable(
+                    f"the connection to the engine broke ({type(error).__name__})"
+                ) from error
+            else:
+                if response.status_code == 200 and _is_event_stream(response):
+                    return response
+                await response.aclose()
+                wait = _retry_after(response)
+                retriable = response.status_code in {429, 503}
+                if not retriable or not attempts_left or wait > self._limits.retry_after_seconds:
+                    raise _refusal(response)
+                pause = wait
+            await _pause(pause, deadline)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def _completions_url(base_url: str) -> httpx2.URL:
+    url = httpx2.URL(base_url)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("an engine's base URL looks like https://host/v1")
+    if url.userinfo or url.query or url.fragment:
+        raise ValueError("an engine's base URL has no user, query or fragment; hand the key apart")
+    return url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
+
+
+def _estimate_tokens(text: str) -> int:
+    return len(text) // 3 + 1
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # A compressed stream could unfold to any size behind our byte counts.
+    plain = response.headers.get("content-encoding", "identity").lower() == "identity"
+    return kind == "text/event-stream" and plain
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Seconds; a short pause where the engine gives none, or a date."""
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return 0.2
+    return max(seconds, 0.0) if math.isfinite(seconds) else math.inf
+
+
+REFUSALS: dict[int, tuple[type[GeneratorError], str]] = {
+    200: (
+        GeneratorUnavailable,
+        "what answers there does not stream events; is the base URL an OpenAI-compatible one?",
+    ),
+    401: (GeneratorUnavailable, "the engine refused the key; check it"),
+    403: (GeneratorUnavailable, "the engine refused the key; check its rights"),
+    404: (GeneratorUnavailable, "the engine knows no such address or name; check both"),
+    429: (GeneratorOverloaded, "the engine is full"),
+    503: (GeneratorOverloaded, "the engine is full"),
+}
+REFUSAL_KINDS: dict[int, tuple[type[GeneratorError], str]] = {
+    3: (GeneratorUnavailable, "the engine redirects, which is not followed; give its own address"),
+    4: (GeneratorError, "the engine rejected the request"),
+    5: (GeneratorUnavailable, "the engine failed"),
+}
+
+
+def _refusal(response: httpx2.Response) -> GeneratorError:
+    """Names the status and a remedy, and nothing that the engine wrote."""
+    status = response.status_code
+    unknown = (GeneratorUnavailable, "the engine answered something else than events")
+    error, reason = REFUSALS.get(status) or REFUSAL_KINDS.get(status // 100) or unknown
+    return error(f"{reason} (status {status})")
+
+
+async def _pause(seconds: float, deadline: float) -> None:
+    if asyncio.get_running_loop().time() + seconds >= deadline:
+        raise GeneratorTimeout("the engine was not ready in time")
+    await asyncio.sleep(seconds)
+
+
+async def _before(deadline: float, lines: AsyncIterator[str]) -> str | None:
+    """The next line; None at the end of the stream."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await anext(lines, None)
+    except TimeoutError as error:
+        raise GeneratorTimeout("the engine stopped answering") from error
+
+
+async def _data_lines(response: httpx2.Response, limits: RemoteLimits) -> AsyncGenerator[str, None]:
+    """What stands behind `data:`. Engines write one JSON text per event, on one line."""
+    total = 0
+    rest = b""
+    try:
+        async with aclosing(response.aiter_raw()) as chunks:
+            async for chunk in chunks:
+                total += len(chunk)
+                if total > limits.total_bytes:
+                    raise GeneratorError(f"the engine sent more than {limits.total_bytes} bytes")
+                *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
+                if max(map(len, [*lines, rest])) > limits.line_bytes:
+                    raise GeneratorError(f"the engine sent a line over {limits.line_bytes} bytes")
+                for line in lines:
+                    data = _data(line)
+                    if data is not None:
+                        yield data
+    except httpx2.TransportError as error:
+        raise GeneratorUnavailable(
+            f"the connection to the engine broke ({type(error).__name__})"
+        ) from error
+    data = _data(rest)
+    if data is not None:
+        yield data
+
+
+def _data(line: bytes) -> str | None:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise GeneratorError("the engine sent bytes that are not UTF-8") from error
+    return text[len("data:") :].strip() if text.startswith("data:") else None
+
+
+def _read_chunk(data: str) -> tuple[str, bool]:
+    """The text that a chunk adds, and whether the engine calls the reply finished."""
+    try:
+        chunk = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise GeneratorError("the engine sent an event that is not JSON") from error
+    if isinstance(chunk, dict) and "error" in chunk:
+        raise GeneratorError("the engine reported an error in its stream")
+    match chunk:
+        case {"choices": []}:
+            return "", False
+        case {"choices": [{"delta": {"content": str(text)}, **choice}, *_]}:
+            return text, choice.get("finish_reason") is not None
+        case {"choices": [{"delta": dict(), **choice}, *_]}:
+            return "", choice.get("finish_reason") is not None
+    raise GeneratorError("the engine sent an event that is no chat completion chunk")

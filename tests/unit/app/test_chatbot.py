@@ -1,0 +1,309 @@
+"""One turn, start to finish, with a journal in memory."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished, Reading, TurnEvent
+from app.dialogue.responses import IntentReplies, ReplyBook
+from app.dialogue.routing import Cause, Route, RoutingPolicy
+from app.dialogue.state import DialogueState
+from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
+from app.dialogue.wording import APOLOGY
+from generator.interface import (
+    ChatMessage,
+    Citation,
+    Generator,
+    GeneratorOverloaded,
+    Limits,
+    Passage,
+)
+from generator.scripted import ScriptedGenerator
+from intent.interface import Prediction
+from tests.fakes import NOTHING, prediction
+
+SURE = prediction(("greet", 0.95), ("goodbye", 0.05))
+CLOSE = prediction(("greet", 0.48), ("goodbye", 0.44))
+BOOK = ReplyBook(
+    {
+        "greet": IntentReplies("Say hello", ("Hello!", "Hi!")),
+        "goodbye": IntentReplies("Say goodbye", ("Bye!",)),
+        "silent": IntentReplies("Silent", ()),
+    }
+)
+PASSAGE = Passage("7", "Opening hours", "Open from 9 to 5.", "Shop")
+TURN = Turn("t1", "c1", "ada", 1, TurnStatus.GENERATING, "hello", fence=1)
+
+
+@dataclass
+class FakeReader:
+    prediction: Prediction | None
+    model_version: int | None = 3
+
+    async def read(self, text: str) -> Reading:
+        return Reading(self.prediction, self.model_version, BOOK, classify_ms=0.5)
+
+
+@dataclass
+class FakeJournal:
+    """Does at once what the database's journal does in transactions."""
+
+    state: DialogueState = field(default_factory=DialogueState)
+    said_before: Sequence[ChatMessage] = ()
+    replayed: bool = False
+    grown: list[str] = field(default_factory=list)
+    turn: Turn = TURN
+    timing: Timing | None = None
+
+    async def accept(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
+        if self.replayed:
+            return replace(self.turn, replayed=True)
+        verdict = decide(self.state)
+        self.state = verdict.state
+        self.turn = replace(
+            self.turn,
+            decision=verdict.decision,
+            reply=verdict.reply,
+            model_version=verdict.model_version,
+            status=TurnStatus.DONE if verdict.reply else TurnStatus.GENERATING,
+        )
+        return self.turn
+
+    async def history(self) -> Sequence[ChatMessage]:
+        return self.said_before
+
+    async def grow(self, text: str) -> None:
+        self.grown.append(text)
+
+    async def finish(self, reply: Reply, timing: Timing) -> Turn:
+        self.timing = timing
+        self.turn = replace(self.turn, status=TurnStatus.DONE, reply=reply)
+        return self.turn
+
+    async def fail(self, code: str, timing: Timing) -> Turn:
+        self.timing = timing
+        self.turn = replace(self.turn, status=TurnStatus.FAILED, error_code=code)
+        return self.turn
+
+
+async def no_passages(question: str) -> Sequence[Passage]:
+    return ()
+
+
+def chatbot(
+    read: Prediction | None,
+    generator: Generator | None = None,
+    *,
+    find_passages: Callable = no_passages,
+    **options: object,
+) -> Chatbot:
+    return Chatbot(
+        reader=FakeReader(read, 3 if read else None),
+        policy=RoutingPolicy(),
+        generator=generator or ScriptedGenerator(["A story about a fox."]),
+        find_passages=find_passages,
+        **options,
+    )
+
+
+def events_of(
+    bot: Chatbot, journal: FakeJournal, text: str = "hello", deadline: float | None = None
+) -> list[TurnEvent]:
+    async def collect() -> list[TurnEvent]:
+        return [one async for one in bot.answer(text, journal, deadline_seconds=deadline)]
+
+    return asyncio.run(collect())
+
+
+def deltas(events: Sequence[TurnEvent]) -> list[Delta]:
+    return [one for one in events if isinstance(one, Delta)]
+
+
+def test_a_sure_prediction_is_answered_in_the_commit_that_stores_it() -> None:
+    journal, generator = FakeJournal(), ScriptedGenerator(["never said"])
+    events = events_of(chatbot(SURE, generator), journal)
+    assert events == [Accepted(journal.turn), Finished(journal.turn)]
+    assert journal.turn.reply == Reply("Hello!")
+    assert journal.turn.model_version == 3
+    assert journal.state.said == {"greet": 1}
+    assert generator.calls == []
+
+
+def test_a_close_prediction_asks_back_and_remembers_what_it_asked() -> None:
+    journal = FakeJournal()
+    events_of(chatbot(CLOSE), journal)
+    assert journal.turn.decision.route is Route.CLARIFY
+    assert [one.title for one in journal.turn.reply.choices] == ["Say hello", "Say goodbye"]
+    assert journal.state.pending == journal.turn.reply.choices
+
+
+def test_the_choice_is_answered_whatever_the_network_makes_of_it() -> None:
+    journal = FakeJournal()
+    events_of(chatbot(CLOSE), journal)
+    events_of(chatbot(NOTHING), journal, "the second one")
+    assert journal.turn.reply == Reply("Bye!")
+    assert journal.turn.decision.cause is Cause.CHOSEN
+    assert journal.state.pending == ()
+
+
+def test_an_open_ended_message_is_generated_piece_by_piece() -> None:
+    journal = FakeJournal()
+    events = events_of(chatbot(NOTHING), journal)
+    pieces = deltas(events)
+    assert "".join(one.text for one in pieces) == "A story about a fox."
+    assert [one.offset for one in pieces] == [0, 2, 8, 14, 16]
+    assert journal.grown == [one.text for one in pieces]
+    assert events[-1] == Finished(journal.turn)
+    assert journal.turn.reply == Reply("A story about a fox.", generator="scripted")
+    assert journal.timing.total_ms >= journal.timing.first_piece_ms >= journal.timing.classify_ms
+
+
+def test_an_intent_without_a_reply_goes_to_the_generator_and_says_so() -> None:
+    journal = FakeJournal()
+    events_of(chatbot(prediction(("silent", 0.99))), journal)
+    decision = journal.turn.decision
+    assert (decision.route, decision.cause) == (Route.GENERATE, Cause.NO_REPLY)
+    assert decision.intent == "silent"
+    assert journal.turn.reply.text == "A story about a fox."
+
+
+def test_before_the_first_promotion_everything_is_generated() -> None:
+    journal = FakeJournal()
+    events_of(chatbot(None), journal)
+    assert journal.turn.decision.cause is Cause.NO_MODEL_VERSION
+    assert journal.turn.model_version is None
+    assert journal.turn.status is TurnStatus.DONE
+
+
+@pytest.mark.parametrize(("pieces", "heard"), [(0, ""), (2, "A story ")])
+def test_a_failing_generator_fails_the_turn_with_its_code(pieces: int, heard: str) -> None:
+    full = GeneratorOverloaded("full")
+    generator = ScriptedGenerator(["A story about a fox."], error=full, error_after=pieces)
+    journal = FakeJournal()
+    events = events_of(chatbot(NOTHING, generator), journal)
+    assert "".join(one.text for one in deltas(events)) == heard
+    assert events[-1] == Finished(journal.turn)
+    assert (journal.turn.status, journal.turn.error_code) == (
+        TurnStatus.FAILED,
+        "generator_overloaded",
+    )
+
+
+def test_at_the_deadline_the_text_so_far_is_the_reply_and_the_generator_stops() -> None:
+    async def scene() -> tuple[FakeJournal, ScriptedGenerator]:
+        generator = ScriptedGenerator(["One two three."], wait_before={2: asyncio.Event()})
+        journal = FakeJournal()
+        answer = chatbot(NOTHING, generator).answer("hello", journal, deadline_seconds=0.05)
+        async for _ in answer:
+            pass
+        return journal, generator
+
+    journal, generator = asyncio.run(scene())
+    assert journal.turn.reply == Reply("One two ", generator="scripted", degraded="deadline")
+    assert generator.abandoned == 1
+
+
+def test_a_deadline_before_the_first_piece_ends_in_an_apology() -> None:
+    async def scene() -> tuple[FakeJournal, list[TurnEvent]]:
+        generator = ScriptedGenerator(["One."], wait_before={0: asyncio.Event()})
+        journal = FakeJournal()
+        answer = chatbot(NOTHING, generator).answer("hello", journal, deadline_seconds=0.05)
+        return journal, [one async for one in answer]
+
+    journal, events = asyncio.run(scene())
+    assert journal.turn.reply == Reply(APOLOGY, generator="fixed", degraded="deadline")
+    assert deltas(events) == [Delta(APOLOGY, offset=0)]
+
+
+def test_the_generators_own_limit_is_a_deadline_too() -> None:
+    async def scene() -> FakeJournal:
+        generator = ScriptedGenerator(["One."], wait_before={0: asyncio.Event()})
+        journal = FakeJournal()
+        bot = chatbot(NOTHING, generator, limits=Limits(seconds=0.05))
+        async for _ in bot.answer("hello", journal):
+            pass
+        return journal
+
+    assert asyncio.run(scene()).turn.reply.degraded == "deadline"
+
+
+def test_a_generator_that_says_nothing_is_apologised_for() -> None:
+    journal = FakeJournal()
+    events = events_of(chatbot(NOTHING, ScriptedGenerator([""])), journal)
+    assert deltas(events) == [Delta(APOLOGY, offset=0)]
+    assert journal.turn.reply == Reply(APOLOGY, generator="fixed", degraded="no_reply")
+
+
+def test_a_replayed_turn_is_left_to_whoever_answers_it() -> None:
+    generator = ScriptedGenerator(["never said"])
+    journal = FakeJournal(replayed=True)
+    events = events_of(chatbot(NOTHING, generator), journal)
+    assert events == [Accepted(replace(TURN, replayed=True))]
+    assert generator.calls == []
+
+
+def test_who_stops_listening_stops_the_generator() -> None:
+    async def scene() -> tuple[int, int]:
+        generator = ScriptedGenerator(["One two three."])
+        answer = chatbot(NOTHING, generator).answer("hello", FakeJournal())
+        async for event in answer:
+            if isinstance(event, Delta):
+                break
+        await answer.aclose()
+        return generator.abandoned, generator.pieces_said
+
+    assert asyncio.run(scene()) == (1, 1)
+
+
+def test_citations_are_kept_once() -> None:
+    quote = Citation("7", "Shop", "Opening hours", "Open from 9 to 5.")
+    journal = FakeJournal()
+    generator = ScriptedGenerator(["From 9 to 5."], citations=[quote, quote])
+    events_of(chatbot(NOTHING, generator), journal)
+    assert journal.turn.reply.citations == (quote,)
+
+
+def test_the_generator_gets_system_prompt_history_passages_and_the_question_last() -> None:
+    async def found(question: str) -> Sequence[Passage]:
+        return (PASSAGE,)
+
+    generator = ScriptedGenerator(["Yes."])
+    before = [ChatMessage("user", "are you open"), ChatMessage("assistant", "Yes.")]
+    bot = chatbot(NOTHING, generator, find_passages=found, system_prompt="Be kind.")
+    events_of(bot, FakeJournal(said_before=before), "and on the Sunday after Easter Monday")
+    (call,) = generator.calls
+    assert call.passages == (PASSAGE,)
+    assert call.messages == (
+        ChatMessage("system", "Be kind."),
+        *before,
+        ChatMessage("user", "and on the Sunday after Easter Monday"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "searched"),
+    [
+        ("and on Sunday?", "and on Sunday? when are you open"),
+        ("how much is shipping to the moon", "how much is shipping to the moon"),
+    ],
+)
+def test_a_short_question_is_searched_with_the_one_before(text: str, searched: str) -> None:
+    questions: list[str] = []
+
+    async def found(question: str) -> Sequence[Passage]:
+        questions.append(question)
+        return ()
+
+    before = [ChatMessage("user", "when are you open"), ChatMessage("assistant", "At 9.")]
+    events_of(chatbot(NOTHING, find_passages=found), FakeJournal(said_before=before), text)
+    assert questions == [searched]
+
+
+def test_explaining_decides_alike_and_stores_nothing() -> None:
+    async def scene() -> tuple[Prediction | None, Route]:
+        guess, decision = await chatbot(CLOSE).explain("hello", DialogueState())
+        return guess, decision.route
+
+    assert asyncio.run(scene()) == (CLOSE, Route.CLARIFY)

@@ -1,0 +1,140 @@
+"""Which way a turn goes: laws that hold for every prediction and every dialogue state."""
+
+import json
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.dialogue.routing import Cause, Decision, Route, RoutingPolicy
+from app.dialogue.state import DialogueState, Option
+from intent.interface import Prediction, RankedIntent
+from tests.fakes import prediction
+
+shares = st.floats(0, 1)
+names = st.text(min_size=1, max_size=20)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> Prediction:
+    confidences = sorted(draw(st.lists(shares, min_size=1, max_size=6)), reverse=True)
+    ranking = tuple(RankedIntent(f"intent_{n}", one) for n, one in enumerate(confidences))
+    return Prediction(ranking[0].intent, ranking[0].confidence, ranking, draw(st.booleans()))
+
+
+policies = st.builds(RoutingPolicy, instant_threshold=shares, least_share_of_second=shares)
+states = st.builds(
+    DialogueState,
+    pending=st.lists(st.builds(Option, names, names), max_size=3).map(tuple),
+    said=st.dictionaries(names, st.integers(0, 100), max_size=3),
+    variables=st.dictionaries(names, st.text(max_size=20), max_size=3),
+)
+decisions = st.builds(
+    Decision,
+    route=st.sampled_from(Route),
+    cause=st.sampled_from(Cause),
+    intent=st.none() | names,
+    confidence=shares,
+    threshold=shares,
+    margin=shares,
+    alternatives=predictions().map(
+        lambda one: RoutingPolicy().choose(one, DialogueState()).alternatives
+    ),
+)
+
+CAUSES = {
+    Route.INSTANT: {Cause.CONFIDENT},
+    Route.CLARIFY: {Cause.CLOSE_INTENTS},
+    Route.GENERATE: {Cause.OUT_OF_SCOPE, Cause.UNSURE, Cause.NO_MODEL_VERSION},
+}
+CLOSE = prediction(("cancel_order", 0.48), ("return_item", 0.44))
+
+
+@given(policies, predictions(), states)
+def test_an_instant_answer_is_in_scope_and_at_least_as_sure_as_the_threshold(
+    policy: RoutingPolicy, given_prediction: Prediction, state: DialogueState
+) -> None:
+    decision = policy.choose(given_prediction, state)
+    sure = given_prediction.confidence >= policy.instant_threshold
+    assert (decision.route is Route.INSTANT) == (given_prediction.in_scope and sure)
+
+
+@given(policies, predictions(), states.filter(lambda state: state.pending))
+@example(RoutingPolicy(), CLOSE, DialogueState(pending=(Option("greet", "Greet"),)))
+def test_it_never_asks_back_while_its_question_is_open(
+    policy: RoutingPolicy, given_prediction: Prediction, state: DialogueState
+) -> None:
+    assert policy.choose(given_prediction, state).route is not Route.CLARIFY
+
+
+@given(policies, predictions() | st.none(), states)
+def test_every_decision_says_why_and_by_how_much(
+    policy: RoutingPolicy, given_prediction: Prediction | None, state: DialogueState
+) -> None:
+    decision = policy.choose(given_prediction, state)
+    assert decision.cause in CAUSES[decision.route]
+    assert decision.threshold == policy.instant_threshold
+    assert 0 <= decision.margin <= decision.confidence <= 1
+    if given_prediction is not None:
+        assert decision.intent == given_prediction.intent
+        assert decision.alternatives[0].intent == given_prediction.intent
+
+
+@given(policies, predictions(), states)
+def test_a_question_offers_two_intents_that_together_are_sure_enough(
+    policy: RoutingPolicy, given_prediction: Prediction, state: DialogueState
+) -> None:
+    decision = policy.choose(given_prediction, state)
+    if decision.route is Route.CLARIFY:
+        best, second = decision.alternatives[:2]
+        assert best.confidence + second.confidence >= policy.instant_threshold
+        assert second.confidence >= policy.least_share_of_second * best.confidence
+
+
+@given(predictions(), states, shares, shares)
+def test_a_stricter_threshold_never_makes_an_answer_instant(
+    given_prediction: Prediction, state: DialogueState, one: float, other: float
+) -> None:
+    loose, strict = (
+        RoutingPolicy(instant_threshold=bound).choose(given_prediction, state).route
+        for bound in sorted((one, other))
+    )
+    assert strict is not Route.INSTANT or loose is Route.INSTANT
+
+
+def test_two_close_intents_make_it_ask_back() -> None:
+    decision = RoutingPolicy().choose(CLOSE, DialogueState())
+    assert (decision.route, decision.cause) == (Route.CLARIFY, Cause.CLOSE_INTENTS)
+
+
+def test_a_weak_runner_up_is_no_rival() -> None:
+    lonely = prediction(("cancel_order", 0.78), ("return_item", 0.05))
+    decision = RoutingPolicy().choose(lonely, DialogueState())
+    assert (decision.route, decision.cause) == (Route.GENERATE, Cause.UNSURE)
+
+
+def test_what_the_user_picked_is_answered_at_once() -> None:
+    decision = RoutingPolicy().chosen("return_item")
+    assert (decision.route, decision.cause) == (Route.INSTANT, Cause.CHOSEN)
+    assert decision.intent == "return_item"
+
+
+@given(decisions)
+def test_a_decision_comes_back_from_json_as_it_was(decision: Decision) -> None:
+    assert Decision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+
+
+@given(states)
+def test_a_dialogue_state_comes_back_from_json_as_it_was(state: DialogueState) -> None:
+    assert DialogueState.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+def test_a_state_of_an_older_release_misses_nothing() -> None:
+    assert DialogueState.from_json({}) == DialogueState()
+
+
+@given(states, names)
+def test_an_answer_ends_the_question_and_is_counted(state: DialogueState, intent: str) -> None:
+    after = state.after_answer(intent)
+    assert after.pending == ()
+    assert after.said[intent] == state.said.get(intent, 0) + 1
+    assert after.variables == state.variables

@@ -1,0 +1,100 @@
+"""The chain of generators, and the scripted one that plays its links."""
+
+import asyncio
+
+import pytest
+
+from generator.fallback import FallbackGenerator, FixedGenerator, Link
+from generator.interface import ChatMessage, GeneratorOverloaded, GeneratorUnavailable, Limits
+from generator.scripted import ScriptedGenerator
+
+from .conftest import collect
+
+pytestmark = pytest.mark.anyio
+
+ASK = [ChatMessage("user", "hello?")]
+
+
+async def text_of(generator: FallbackGenerator, seconds: float = 30) -> str:
+    pieces = await collect(generator.stream(ASK, limits=Limits(seconds=seconds)))
+    return " ".join(f"{piece.generator}:{piece.text}" for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    "error", [GeneratorUnavailable("down"), GeneratorOverloaded("full"), ZeroDivisionError("bug")]
+)
+async def test_the_next_one_answers_when_one_fails_before_its_first_piece(error: Exception) -> None:
+    failures: list[tuple[str, Exception]] = []
+    chain = FallbackGenerator(
+        [ScriptedGenerator(["never said"], name="first", error=error), FixedGenerator("Sorry.")],
+        on_failure=lambda name, what: failures.append((name, what)),
+    )
+    assert await text_of(chain) == "fixed:Sorry."
+    assert failures == [("first", error)]
+
+
+async def test_the_next_one_answers_when_one_is_late_and_the_late_one_is_stopped() -> None:
+    late = ScriptedGenerator(["too late"], name="late", wait_before={0: asyncio.Event()})
+    chain = FallbackGenerator([Link(late, first_piece_seconds=0.01), FixedGenerator("Sorry.")])
+    assert await text_of(chain) == "fixed:Sorry."
+    assert late.abandoned == 1
+    assert late.pieces_said == 0
+
+
+async def test_the_next_one_answers_when_one_has_nothing_to_say() -> None:
+    chain = FallbackGenerator([ScriptedGenerator([""]), FixedGenerator("Sorry.")])
+    assert await text_of(chain) == "fixed:Sorry."
+
+
+async def test_after_the_first_piece_an_error_is_the_callers() -> None:
+    broken = ScriptedGenerator(["one two three"], error=GeneratorUnavailable("gone"), error_after=2)
+    chain = FallbackGenerator([broken, FixedGenerator("Sorry.")])
+    pieces = chain.stream(ASK)
+    assert [(await anext(pieces)).text for _ in range(2)] == ["one ", "two "]
+    with pytest.raises(GeneratorUnavailable, match="gone"):
+        await anext(pieces)
+
+
+async def test_the_last_link_answers_even_when_no_time_is_left() -> None:
+    chain = FallbackGenerator([ScriptedGenerator(["no"]), FixedGenerator("Sorry.")])
+    assert await text_of(chain, seconds=0) == "fixed:Sorry."
+
+
+async def test_the_error_names_every_link_when_none_answers() -> None:
+    chain = FallbackGenerator(
+        [
+            ScriptedGenerator([], name="a", error=GeneratorOverloaded("full")),
+            ScriptedGenerator([], name="b", error=ZeroDivisionError("secret")),
+        ]
+    )
+    with pytest.raises(
+        GeneratorUnavailable, match=r"a: generator_overloaded; b: ZeroDivisionError$"
+    ):
+        await text_of(chain)
+
+
+async def test_closing_the_stream_stops_the_link_that_speaks() -> None:
+    speaking = ScriptedGenerator(["one two"], wait_before={1: asyncio.Event()})
+    chain = FallbackGenerator([speaking])
+    pieces = chain.stream(ASK)
+    await anext(pieces)
+    await pieces.aclose()
+    assert speaking.abandoned == 1
+
+
+async def test_closing_the_chain_closes_every_link() -> None:
+    links = [ScriptedGenerator(["a"]), ScriptedGenerator(["b"])]
+    await FallbackGenerator(links).aclose()
+    assert all(link.closed for link in links)
+
+
+async def test_a_scripted_generator_says_its_lines_in_order_and_remembers_what_it_heard() -> None:
+    scripted = ScriptedGenerator(["first  line\n", "second"])
+    said = ["".join(p.text for p in await collect(scripted.stream(ASK))) for _ in range(3)]
+    assert said == ["first  line\n", "second", "second"]
+    assert [call.messages for call in scripted.calls] == [tuple(ASK)] * 3
+
+
+def test_an_empty_chain_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        FallbackGenerator([])

@@ -1,0 +1,155 @@
+"""`python -m intent`, as scripts and the training worker call it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from intent.__main__ import main
+from intent.artifact import save
+from intent.data import TrainingSet, write
+from intent.training import Trained
+
+
+def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "intent", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def rows(output: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data_file(small_data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "small.yml"
+    write(small_data, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network_file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "small.twofold"
+    save(trained.artifact, path)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [(), ("train",), ("evaluate",), ("classify",)])
+def test_help_comes_without_torch(arguments: Sequence[str]) -> None:
+    code = (
+        "import sys\nfrom intent.__main__ import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--help"], capture_output=True, check=False
+    )
+    assert result.returncode == 0
+    assert b"usage: python -m intent" in result.stdout
+
+
+def test_training_tells_the_worker_of_every_epoch(data_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.twofold"
+    result = run("train", data_file, "-o", target, "--progress", "json", "--epochs", 2, "--seed", 3)
+    assert result.returncode == 0, result.stderr
+    *epochs, saved = rows(result.stdout)
+    assert [epoch["event"] for epoch in epochs] == ["epoch", "epoch"]
+    assert [(epoch["number"], epoch["of"]) for epoch in epochs] == [(1, 2), (2, 2)]
+    assert {"train_loss", "valid_loss", "valid_accuracy", "gradient_norm", "seconds"} <= set(
+        epochs[0]
+    )
+    assert saved["event"] == "saved"
+    evaluation = saved["evaluation"]
+    assert isinstance(evaluation, dict)
+    assert evaluation["basis"] == "held out from the training data"
+    assert evaluation["out_of_scope"]["examples"] == 6
+    assert target.stat().st_size == saved["bytes"]
+
+
+def test_training_talks_to_people_in_plain_lines(data_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.twofold"
+    result = run("train", data_file, "--valid", data_file, "-o", target, "--epochs", 1)
+    assert result.returncode == 0, result.stderr
+    assert b"epoch 1/1  loss" in result.stderr
+    assert b"utterances, validation data" in result.stdout
+    assert target.exists()
+
+
+def test_data_that_cannot_train_is_refused_line_by_line(tmp_path: Path) -> None:
+    data = tmp_path / "bad.csv"
+    data.write_text("text,intent\nhi,greet\n ,leave\n")
+    result = run("train", data, "-o", tmp_path / "out", "--progress", "json")
+    assert result.returncode == 2
+    problems = result.stderr.decode().splitlines()
+    assert len(problems) == 3
+    assert all(problem.startswith(f"{data}:") for problem in problems)
+    assert rows(result.stdout) == [{"event": "failed", "problems": problems}]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_output_folder_is_refused_before_training(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(data_file), "-o", str(tmp_path / "none" / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "create it first" in said.err
+
+
+def test_evaluation_as_json(network_file: Path, data_file: Path) -> None:
+    result = run("evaluate", network_file, data_file, "--oos", data_file, "--json")
+    assert result.returncode == 0, result.stderr
+    (evaluation,) = rows(result.stdout)
+    assert isinstance(evaluation["accuracy"], float)
+    assert isinstance(evaluation["out_of_scope"], dict)
+    assert evaluation["out_of_scope"]["examples"] == 12 + 12 + 80
+
+
+def test_evaluation_as_a_table(
+    network_file: Path, data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(network_file), str(data_file)]) == 0
+    table = capsys.readouterr().out
+    assert "weakest intents" in table
+    assert "退货" in table
+
+
+def test_a_bad_line_gets_an_error_and_the_run_goes_on(network_file: Path) -> None:
+    lines = [
+        b'{"text": "where is my order"}',
+        b"not json",
+        b'{"text": 3}',
+        b'{"text": ""}',
+        b'"\xff"',
+        b"",
+        b"[" * 50_000,
+        b'{"text": "' + b"x" * 2**21 + b'"}',
+        '{"text": "где мой заказ"}'.encode(),
+    ]
+    result = run("classify", network_file, stdin=b"\n".join(lines))
+    assert result.returncode == 0, result.stderr
+    first, *bad, last = rows(result.stdout)
+    assert set(first) == {"intent", "confidence", "ranking", "in_scope"}
+    assert first["intent"] == "track_order"
+    assert ["error" in row for row in bad] == [True, True, False, True, True, True]
+    assert last["intent"] == "где_заказ"
+
+
+def test_a_damaged_file_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(b"nonsense")
+    assert main(["classify", str(path)]) == 2
+    problem = capsys.readouterr().err
+    assert problem.startswith(f"{path}: ")
+    assert problem.count("\n") == 1

@@ -1,0 +1,243 @@
+"""Reading, checking, splitting and writing training data."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intent.data import (
+    Example,
+    TrainingSet,
+    data_hash,
+    lint,
+    read,
+    split,
+    training_set,
+    write,
+)
+from intent.interface import OUT_OF_SCOPE, TrainingDataError
+
+texts = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30
+).map(str.strip)
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10)
+sets = st.lists(st.builds(Example, text=texts.filter(bool), intent=names), max_size=20).map(
+    training_set
+)
+
+
+def example_pairs(data: TrainingSet) -> Counter[tuple[str, str]]:
+    return Counter((e.text, e.intent) for e in data.examples + data.out_of_scope)
+
+
+def write_file(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    with pytest.raises(TrainingDataError) as caught:
+        read(path)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("ending", ["yml", "jsonl", "csv"])
+@given(data=sets)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, data: TrainingSet
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"round-trip.{ending}"
+    write(data, path)
+    assert example_pairs(read(path)) == example_pairs(data)
+
+
+def test_rasa_yaml_is_read_with_the_line_of_every_example(tmp_path: Path) -> None:
+    path = write_file(
+        tmp_path,
+        "nlu.yml",
+        """version: "3.1"
+
+nlu:
+- intent: travel
+  examples: |
+    - to [Rome](city)
+    - from [NYC]{"entity": "city", "value": "New York"} to [Oslo](city:OSL)
+
+    - [two][{"entity": "n"}] tickets [sic]
+    no dash here
+- intent: faq/ask_hours
+  examples:
+  - text: |
+      when are you open
+    metadata: {sentiment: neutral}
+  - text: open today?
+- synonym: NYC
+  examples: |
+    - big apple
+- intent: out_of_scope
+  examples: |
+    - tell me a joke
+responses:
+  utter_hi:
+  - text: hi
+""",
+    )
+    data = read(path)
+    assert data.examples == (
+        Example("to Rome", "travel", f"{path}:6"),
+        Example("from NYC to Oslo", "travel", f"{path}:7"),
+        Example("two tickets [sic]", "travel", f"{path}:9"),
+        Example("when are you open", "faq/ask_hours", f"{path}:13"),
+        Example("open today?", "faq/ask_hours", f"{path}:16"),
+    )
+    assert data.out_of_scope == (Example("tell me a joke", OUT_OF_SCOPE, f"{path}:22"),)
+    assert [notice.removeprefix(f"{path}:") for notice in data.notices] == [
+        "10: not imported, as it lacks the leading `- `",
+        "17: synonym 'NYC' was not imported",
+        "23: 'responses' was not imported",
+    ]
+
+
+def test_a_folder_is_read_whole_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write_file(tmp_path, "a.jsonl", '{"text": "hi", "intent": "greet", "more": 1}\n\n')
+    (tmp_path / "deep").mkdir()
+    write_file(
+        tmp_path / "deep", "b.csv", 'text,intent\n"bye, ""friend""\nnow",leave\nciao,leave\n'
+    )
+    write_file(tmp_path, "notes.txt", "hello")
+    write_file(tmp_path, ".hidden.jsonl", "nonsense")
+    data = read(tmp_path)
+    assert [(e.text, Path(e.source).name) for e in data.examples] == [
+        ("hi", "a.jsonl:1"),
+        ('bye, "friend"\nnow', "b.csv:2"),
+        ("ciao", "b.csv:4"),
+    ]
+    assert len(data.notices) == 1
+    assert "notes.txt" in data.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "words"),
+    [
+        ("a.jsonl", '{"text": "a", "intent": "b"}\n{"text": 3}\n', 2, "expected"),
+        ("a.jsonl", "\n{oops\n", 2, "not JSON"),
+        ("a.jsonl", "[" * 100_000, 1, "not JSON"),
+        ("a.csv", "words,label\n", 1, "text,intent"),
+        ("a.csv", "text,intent\na,b\nalone\n", 3, "too few columns"),
+        ("a.csv", "text,intent\na,b,c\n", 2, "too many columns"),
+        ("a.csv", 'text,intent\n"open,b\n', 2, "not valid CSV"),
+        ("a.yml", "nlu: [\n", 2, "not valid YAML"),
+        ("a.yml", "- just a list\n", 1, "expected `nlu:`"),
+        ("a.yml", "a: &x [1]\nb: *x\n", 1, "anchors"),
+        ("a.yml", "nlu: " + "[" * 5_000, 1, "levels deep"),
+        ("a.yml", "nlu:\n- intent: a\n", 2, "no `examples:`"),
+        ("a.yml", "nlu:\n- intent: a\n  examples:\n  - [x]\n", 4, "expected `- text:"),
+        ("a.yml", 'version: "1.0"\nnlu: []\n', 1, "convert the file"),
+        ("a.yml", "nlu: !!python/name:os.system x\n", 1, "must be a list"),
+    ],
+)
+def test_a_problem_names_file_and_line_and_remedy(
+    tmp_path: Path, name: str, content: str, line: int, words: str
+) -> None:
+    path = write_file(tmp_path, name, content)
+    (problem,) = problems_of(path)
+    assert problem.startswith(f"{path}:{line}: ")
+    assert words in problem
+
+
+def test_other_encodings_and_missing_paths_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("text,intent\nüber,x\n".encode("latin-1"))
+    assert problems_of(path) == (f"{path}:2: not UTF-8; save the file as UTF-8",)
+    assert "no such file" in problems_of(tmp_path / "nothing")[0]
+    assert "unknown ending" in problems_of(write_file(tmp_path, "a.md", ""))[0]
+
+
+def test_all_problems_of_all_files_are_named_at_once(tmp_path: Path) -> None:
+    write_file(tmp_path, "a.jsonl", "x\ny\n")
+    write_file(tmp_path, "b.jsonl", "x\n" * 100)
+    problems = problems_of(tmp_path)
+    assert problems[-1] == "and 52 more problems"
+
+
+def messages(*examples: tuple[str, str]) -> list[tuple[str, str]]:
+    data = training_set(
+        Example(text, intent, f"f:{n}") for n, (text, intent) in enumerate(examples)
+    )
+    return [(problem.severity, str(problem)) for problem in lint(data)]
+
+
+def plenty(intent: str) -> list[tuple[str, str]]:
+    return [(f"{intent} number {n}", intent) for n in range(10)]
+
+
+def test_good_data_has_no_problems() -> None:
+    assert messages(*plenty("a"), *plenty("b"), ("tell a joke", OUT_OF_SCOPE)) == []
+
+
+@pytest.mark.parametrize(
+    ("examples", "severity", "words"),
+    [
+        ([], "error", "no examples"),
+        (plenty("a"), "error", "the only intent"),
+        ([*plenty("a"), ("x", "b"), ("X ", "b")], "error", "at least 2 different"),
+        ([*plenty("a"), ("x", "b"), ("y", "b")], "warning", "has 2 examples"),
+        ([*plenty("a"), *plenty("b"), (" \u200b", "b")], "error", "empty example"),
+        ([*plenty("a"), *plenty(" b")], "error", "stray white space"),
+        ([*plenty("a"), *plenty("")], "error", "blank"),
+        ([*plenty("a"), *plenty("b"), ("A Number 1", "b")], "warning", "'a' and 'b'"),
+        ([*plenty("a"), *plenty("b"), ("a number 1", OUT_OF_SCOPE)], "warning", "'out_of_scope'"),
+        ([*plenty("a"), *plenty("b"), ("A NUMBER 1", "a")], "warning", "twice"),
+        ([*plenty("a"), *plenty("b"), ("x" * 1001, "b")], "warning", "1,000 characters"),
+        ([*plenty("a"), *plenty("b"), ("x \ud800", "b")], "error", "half a character"),
+    ],
+)
+def test_lint_finds(examples: list[tuple[str, str]], severity: str, words: str) -> None:
+    found = messages(*examples)
+    assert found[0][0] == severity
+    assert words in found[0][1]
+
+
+@given(sets, st.floats(0, 1), st.integers(0, 5))
+def test_a_split_loses_nothing_and_leaves_every_intent_an_example(
+    data: TrainingSet, held_out: float, seed: int
+) -> None:
+    kept, apart = split(data, held_out=held_out, seed=seed)
+    assert example_pairs(kept) + example_pairs(apart) == example_pairs(data)
+    assert kept.intents == data.intents
+    assert split(data, held_out=held_out, seed=seed) == (kept, apart)
+
+
+@given(sets, sets)
+def test_more_examples_of_other_intents_move_nothing(data: TrainingSet, more: TrainingSet) -> None:
+    others = [e for e in more.examples if e.intent not in data.intents]
+    _, before = split(data)
+    _, after = split(training_set([*others, *data.examples[::-1], *data.out_of_scope]))
+    moved = example_pairs(after)
+    for example in others:
+        moved.pop((example.text, example.intent), None)
+    assert moved == example_pairs(before)
+
+
+def test_a_split_takes_the_share_of_every_intent() -> None:
+    data = training_set(Example(text, intent) for text, intent in plenty("a") + plenty("b"))
+    _, apart = split(data, held_out=0.3)
+    assert Counter(e.intent for e in apart.examples) == {"a": 3, "b": 3}
+
+
+@given(sets, st.randoms())
+def test_the_hash_of_data_does_not_depend_on_order(data: TrainingSet, random: object) -> None:
+    shuffled = list(data.examples)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert data_hash(training_set([*data.out_of_scope, *shuffled])) == data_hash(data)
+
+
+def test_the_hash_of_data_depends_on_every_word() -> None:
+    one, other = ("hi", "greet"), ("hi", "greets")
+    hashes = {data_hash(training_set([Example(*pair)])) for pair in (one, other)}
+    assert len(hashes) == 2
+    assert json.dumps(sorted(hashes))

@@ -1,0 +1,96 @@
+"""What counts as a word, in every script."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intent.text import (
+    MAX_TOKENS,
+    MAX_WORD_CHARACTERS,
+    build_vocabulary,
+    ngram_hashes,
+    normalize,
+    tokenize,
+)
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
+
+
+@given(st.text())
+def test_tokens_are_never_empty_nor_hold_white_space(text: str) -> None:
+    tokens = tokenize(text)
+    assert len(tokens) <= MAX_TOKENS
+    for token in tokens:
+        assert token.split() == [token]
+        assert len(token) <= MAX_WORD_CHARACTERS
+
+
+@given(st.text(max_size=60))
+def test_tokens_keep_every_visible_character_of_a_short_text(text: str) -> None:
+    def visible(characters: str) -> str:
+        return "".join(c for c in characters if not c.isspace() and (c.isprintable() or c == "�"))
+
+    if all(len(word) <= MAX_WORD_CHARACTERS for word in normalize(text).split()):
+        assert visible("".join(tokenize(text))) == visible(normalize(text))
+
+
+@given(st.characters(codec="utf-8").map(str), st.integers(1, 50))
+def test_every_word_has_ngrams(character: str, length: int) -> None:
+    assert ngram_hashes(character * length)
+
+
+def test_ngram_hashes_stay_the_same_for_ever() -> None:
+    assert ngram_hashes("a") == [1874297515]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Where's my ORDER 42?", ["where", "'", "s", "my", "order", "4", "2", "?"]),
+        ("Где мой заказ?", ["где", "мой", "заказ", "?"]),
+        ("我的订单在哪里", ["我", "的", "订", "单", "在", "哪", "里"]),
+        ("注文はどこ", ["注", "文", "は", "ど", "こ"]),
+        ("أين طلبي؟", ["أين", "طلبي", "؟"]),
+        ("नमस्ते जी", ["नमस्ते", "जी"]),
+        ("hi 👋 there", ["hi", "👋", "there"]),
+        ("", []),
+        (" \t\n\x00\u200b", []),
+    ],
+)
+def test_words_of_many_scripts(text: str, tokens: list[str]) -> None:
+    assert tokenize(text) == tokens
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Straße", "STRASSE"),
+        ("ｆｕｌｌ ｗｉｄｔｈ", "full width"),
+        ("pass\u200bword", "password"),
+        ("\u202eabc\u202c", "abc"),
+        ("cafe\u0301", "café"),
+        ("a  b", "a\u00a0b"),
+    ],
+)
+def test_spellings_that_look_alike_are_alike(one: str, other: str) -> None:
+    assert normalize(one) == normalize(other)
+
+
+def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
+    assert tokenize("ab \ud800 c") == ["ab", "�", "c"]
+    assert tokenize("\udfff")
+
+
+def test_very_long_input_is_cut() -> None:
+    assert len(tokenize("word " * 10_000)) == MAX_TOKENS
+    assert tokenize("x" * 10_000) == ["x" * MAX_WORD_CHARACTERS]
+
+
+def test_the_vocabulary_holds_frequent_words_in_a_stable_order() -> None:
+    vocabulary = build_vocabulary([["b", "a"], ["b", "a", "c"]], min_count=2)
+    assert vocabulary == build_vocabulary([["a", "b", "c"], ["a", "b"]], min_count=2)
+    assert vocabulary.words == ("a", "b")
+    assert [vocabulary.number(word) for word in ("a", "b", "c")] == [1, 2, 0]

@@ -1,0 +1,114 @@
+"""Training learns, stops, repeats itself exactly, and refuses what cannot train."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from intent.artifact import to_bytes
+from intent.data import Example, TrainingSet, data_hash, split, training_set
+from intent.interface import TrainingDataError
+from intent.training import Epoch, Trained, TrainingConfig, train
+
+
+def finish(data: TrainingSet, config: TrainingConfig) -> Trained:
+    *_, last = train(data, config)
+    assert isinstance(last, Trained)
+    return last
+
+
+def test_training_reports_every_epoch_and_learns(small_training: list[Epoch | Trained]) -> None:
+    *epochs, last = small_training
+    first, *_, final = [epoch for epoch in epochs if isinstance(epoch, Epoch)]
+    assert [e.number for e in epochs if isinstance(e, Epoch)] == list(range(1, len(epochs) + 1))
+    assert final.of == 20
+    assert final.train_loss < first.train_loss / 2
+    assert final.gradient_norm > 0
+    assert isinstance(last, Trained)
+    assert last.evaluation is not None
+    assert last.evaluation.accuracy > 0.8
+
+
+def test_the_card_says_what_was_done(trained: Trained, small_data: TrainingSet) -> None:
+    card = trained.artifact.card
+    assert card["data_hash"] == data_hash(small_data)
+    assert card["intents"]["track_order"] == 20
+    assert card["out_of_scope_examples"] == 12
+    assert card["config"]["epochs"] == 20
+    assert card["evaluation"]["basis"] == "held out from the training data"
+    assert "created_at" not in card
+
+
+def test_the_same_data_and_seed_give_the_same_bytes(
+    trained: Trained, small_data: TrainingSet, small_config: TrainingConfig
+) -> None:
+    torch.rand(7)  # wherever the global generator stands
+    again = finish(small_data, small_config)
+    assert to_bytes(again.artifact) == to_bytes(trained.artifact)
+
+
+def test_another_seed_gives_another_network(
+    trained: Trained, small_data: TrainingSet, small_config: TrainingConfig
+) -> None:
+    other = finish(small_data, replace(small_config, seed=1, epochs=1))
+    assert to_bytes(other.artifact) != to_bytes(trained.artifact)
+
+
+def test_training_leaves_the_global_generator_as_it_was(
+    small_data: TrainingSet, small_config: TrainingConfig
+) -> None:
+    before = torch.get_rng_state()
+    for _ in train(small_data, replace(small_config, epochs=2)):
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(
+    small_data: TrainingSet, small_config: TrainingConfig
+) -> None:
+    kept, apart = split(small_data, held_out=0.3)
+    config = replace(small_config, epochs=200, patience_epochs=3)
+    *epochs, last = train(kept, config, valid=apart)
+    assert len(epochs) < 200
+    accuracies = [e.valid_accuracy for e in epochs if isinstance(e, Epoch)]
+    assert isinstance(last, Trained)
+    assert last.evaluation is not None
+    assert last.evaluation.basis == "validation data"
+    assert last.evaluation.accuracy == pytest.approx(max(a for a in accuracies if a is not None))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_other_cells_learn_too(
+    small_data: TrainingSet, small_config: TrainingConfig, cell: str
+) -> None:
+    config = replace(small_config, cell=cell, directions=1, layers=2)  # type: ignore[arg-type]
+    trained = finish(small_data, config)
+    assert trained.evaluation is not None
+    assert trained.evaluation.accuracy > 0.7
+
+
+def test_two_examples_of_two_intents_are_enough_to_begin(small_config: TrainingConfig) -> None:
+    pairs = [("good morning", "greet"), ("hello", "greet"), ("bye", "leave"), ("farewell", "leave")]
+    trained = finish(training_set(Example(*pair) for pair in pairs), small_config)
+    assert trained.evaluation is None
+    assert trained.artifact.card["evaluation"] is None
+
+
+def test_unusable_data_is_refused_with_every_reason() -> None:
+    data = training_set([Example("hi", "greet", "a.csv:2"), Example(" ", "leave", "a.csv:3")])
+    with pytest.raises(TrainingDataError) as caught:
+        next(train(data))
+    assert len(caught.value.problems) == 3
+    assert all(problem.startswith("a.csv:") for problem in caught.value.problems)
+
+
+def test_validation_data_of_other_intents_is_refused(small_data: TrainingSet) -> None:
+    other = training_set([Example("hi", "greet")])
+    with pytest.raises(TrainingDataError, match="validation data"):
+        next(train(small_data, valid=other))
+
+
+def test_small_sets_get_more_epochs_than_large_ones() -> None:
+    config = TrainingConfig()
+    counts = [config.for_examples(count).epochs for count in (30, 1_000, 15_000)]
+    assert counts == sorted(counts, reverse=True)  # type: ignore[type-var]
+    assert TrainingConfig(epochs=3).for_examples(30).epochs == 3
