@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 from tests.e2e.conftest import Server
 
 REPLY_MS = 20_000
-TRAINING_MS = 280_000
+TRAINING_MS = 200_000
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_an_operator_teaches_it_something_new(demo: Server, page: Page, browser:
     page.goto(f"{demo.url}/admin#training")
     page.get_by_test_id("train").click()
     expect(page.get_by_test_id("loss-curve")).to_be_visible(timeout=TRAINING_MS)
-    promote = page.get_by_test_id("promote-version").first
+    promote = page.get_by_test_id("promote")
     expect(promote).to_be_visible(timeout=TRAINING_MS)
     promote.click()
     expect(page.get_by_test_id("promoted").first).to_be_visible(timeout=REPLY_MS)

@@ -41,8 +41,14 @@ class Variants {
   }
 }
 
+/** `unsaved` holds the forms somebody has typed into; the section keeps those while it shows others. */
+function noteUnsaved(form, unsaved) {
+  form.addEventListener("input", () => unsaved.add(form));
+}
+
 export class NewIntentForm {
   constructor({ onCreated }) {
+    this.unsaved = new Set();
     this.name = h("input", { required: true, maxlength: 200, spellcheck: "false", autocomplete: "off", autocapitalize: "off", testid: "intent-name" });
     const title = h("input", { maxlength: 200, dir: "auto", autocomplete: "off", testid: "intent-title" });
     const variants = new Variants([]);
@@ -58,10 +64,13 @@ export class NewIntentForm {
       problemLine(),
       h("div", { class: "row" }, h("button", { type: "submit", class: "button primary", testid: "create-intent" }, "Create intent")),
     );
+    noteUnsaved(this.element, this.unsaved);
     onSubmit(this.element, async () => {
       const intent = { name: this.name.value.trim(), replies: variants.texts, examples: linesOf(examples.value) };
       if (title.value.trim() !== "") intent.title = title.value.trim();
-      onCreated(await api.post("admin/intents", intent));
+      const created = await api.post("admin/intents", intent);
+      this.unsaved.clear();
+      onCreated(created);
     });
   }
 
@@ -74,6 +83,7 @@ export class IntentEditor {
   /** `problems()` gives the lint findings as list items; the rest tells the section what happened. */
   constructor(intent, { problems, onChanged, onRenamed, onDeleted }) {
     this.intent = intent;
+    this.unsaved = new Set();
     this.path = at`admin/intents/${intent.name}`;
     this.actions = { problems, onChanged, onRenamed, onDeleted };
     this.findings = h("ul", { class: "findings" });
@@ -98,7 +108,8 @@ export class IntentEditor {
   }
 
   paintHead() {
-    this.heading.replaceChildren(h("bdi", {}, this.intent.title || this.intent.name));
+    const title = this.intent.name === OUT_OF_SCOPE ? "Out of scope" : this.intent.title || this.intent.name;
+    this.heading.replaceChildren(h("bdi", {}, title));
     this.findings.replaceChildren(...this.actions.problems());
     this.findings.hidden = this.findings.childElementCount === 0;
   }
@@ -116,11 +127,13 @@ export class IntentEditor {
       problemLine(),
       h("div", { class: "row" }, h("button", { type: "submit", class: "button primary", testid: "save-intent" }, "Save")),
     );
+    noteUnsaved(form, this.unsaved);
     onSubmit(form, async () => {
       const change = { title: title.value.trim() || name.value.trim(), replies: variants.texts };
       if (name.value.trim() !== this.intent.name) change.name = name.value.trim();
       const before = this.intent.name;
       this.intent = await api.patch(this.path, change);
+      this.unsaved.delete(form);
       toast("Saved. The replies are live at once.");
       if (this.intent.name !== before) return this.actions.onRenamed(this.intent.name);
       await this.changed();
@@ -138,12 +151,14 @@ export class IntentEditor {
       problemLine(),
       h("div", { class: "row" }, h("button", { type: "submit", class: "button", testid: "add-examples" }, "Add examples"), outcome),
     );
+    noteUnsaved(form, this.unsaved);
     onSubmit(form, async () => {
       const texts = linesOf(box.value);
       if (texts.length === 0) throw new Error("Write at least one example.");
       const added = await api.post(`${this.path}/examples`, { texts });
       // What was skipped stays in the box, to be seen and mended.
       box.value = added.skipped.map((one) => texts[one.text_index]).join("\n");
+      if (box.value === "") this.unsaved.delete(form);
       const skipped = added.skipped.length > 0 ? `, ${added.skipped.length} skipped (${added.skipped[0].reason})` : "";
       outcome.textContent = `${count(added.items.length, "example")} added${skipped}.`;
       this.list.prepend(...added.items.map((one) => this.exampleRow(one)));

@@ -14,6 +14,8 @@ export class IntentsSection {
     this.items = [];
     this.problems = [];
     this.current = null;
+    /** Editors by intent: one with unsaved text comes back as it was left. */
+    this.editors = new Map();
     this.search = h("input", { type: "search", placeholder: "Search intents", "aria-label": "Search intents", testid: "intent-search", onInput: () => this.paintList() });
     this.list = h("ul", { class: "rows", testid: "intent-list" });
     this.lint = h("div", { class: "lint", testid: "lint" });
@@ -35,6 +37,7 @@ export class IntentsSection {
     this.current = name;
     this.panel.classList.toggle("has-detail", name !== null);
     await this.refresh();
+    if (name !== this.current) return; // somebody has gone on meanwhile: leave their form alone
     if (changed || this.detail.childElementCount === 0) this.paintDetail();
   }
 
@@ -91,8 +94,11 @@ export class IntentsSection {
       return this.detail.replaceChildren(h("p", { class: "quiet placeholder" }, hint));
     }
     const back = h("a", { class: "link back", href: "#intents", testid: "back" }, "All intents");
+    const left = this.editors.get(this.current);
+    if (left?.unsaved.size > 0) return this.detail.replaceChildren(back, left.element);
     if (this.current === NEW) {
       const form = new NewIntentForm({ onCreated: (intent) => this.created(intent) });
+      this.editors.set(NEW, form);
       this.detail.replaceChildren(back, form.element);
       return form.focus();
     }
@@ -102,10 +108,13 @@ export class IntentsSection {
       problems: () => this.problemsOf(this.current).map((one) => lintLine(one, false)),
       onChanged: () => this.refresh(),
       onRenamed: (name) => this.go(at`intents/${name}`),
-      onDeleted: () => this.go("intents"),
+      onDeleted: () => {
+        this.editors.delete(intent.name);
+        this.go("intents");
+      },
     });
+    this.editors.set(this.current, editor);
     this.detail.replaceChildren(back, editor.element);
-    this.detail.scrollTop = 0;
   }
 
   created(intent) {

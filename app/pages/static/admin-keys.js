@@ -7,6 +7,7 @@ import { dateTime } from "./format.js";
 export class KeysSection {
   constructor(panel) {
     this.list = h("ul", { class: "rows keys-list", testid: "key-list" });
+    this.shown = null;
     this.once = h("div", { testid: "key-once-place", role: "status" });
     panel.append(
       h("header", { class: "panel-head" }, h("div", {}, h("h1", {}, "Keys"), h("p", { class: "lead" }, "A user key chats; an admin key may do all that this page does."))),
@@ -41,6 +42,7 @@ export class KeysSection {
   }
 
   showOnce(made) {
+    this.shown = made.id;
     const secret = h("output", { class: "mono secret", testid: "new-key" }, made.key);
     const copy = h("button", { type: "button", class: "button", testid: "copy-key" }, "Copy");
     copy.addEventListener("click", async () => {
@@ -83,6 +85,7 @@ export class KeysSection {
     const sure = await confirmed({ title: `Revoke “${key.name}”?`, text: "Whoever uses it is refused from now on. This cannot be undone.", action: "Revoke" });
     if (sure && (await attempt(button, line, () => api.delete(at`admin/keys/${key.id}`)))) {
       toast("Key revoked.");
+      if (this.shown === key.id) this.once.replaceChildren();
       await this.show();
     }
   }

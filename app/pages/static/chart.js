@@ -16,7 +16,7 @@ const BOTTOM = 38;
  */
 export function lineChart({ title, series, epochs, top = null, bottom = 0, format, testid }) {
   const values = series.flatMap((one) => one.values).filter(Number.isFinite);
-  const high = top ?? niceCeiling(Math.max(0.01, ...values));
+  const high = top ?? (values.length > 0 ? niceCeiling(Math.max(0.01, ...values)) : 4);
   const last = Math.max(2, epochs);
   const x = (epoch) => LEFT + ((epoch - 1) / (last - 1)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => {

@@ -39,6 +39,12 @@ export class Composer {
     this.box.focus();
   }
 
+  /** Closed until there is a session. Where a keyboard is likely, one can write at once. */
+  enable() {
+    this.box.disabled = false;
+    if (matchMedia("(pointer: fine)").matches) this.focus();
+  }
+
   /** As high as its text, up to what the style allows. */
   fit() {
     this.box.style.height = "auto";

@@ -185,7 +185,10 @@ function confidenceFact(confidence) {
 }
 
 function meter(share, label) {
-  return h("meter", { min: 0, max: 1, value: share, "aria-label": label });
+  const fill = h("i");
+  fill.style.width = percent(share, 1).replace(" ", "");
+  const range = { "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": share.toFixed(3) };
+  return h("span", { class: "meter", role: "meter", "aria-label": label, ...range }, fill);
 }
 
 function timeFact(turn) {

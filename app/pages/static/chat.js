@@ -50,6 +50,7 @@ async function connect() {
   byId("assistant-name").textContent = assistant.name;
   document.title = `${assistant.name} · Twofold`;
   byId("readiness").textContent = assistant.ready ? "" : "not trained yet";
+  composer.enable();
   await Promise.all([conversations.reload(), open(addressed(), { push: false })]);
 }
 
@@ -79,18 +80,21 @@ async function open(id, { push = true } = {}) {
   const mine = opened;
   running?.control.abort();
   setRunning(null);
+  if (push && id !== conversationId) {
+    history.pushState(null, "", id === null ? location.pathname : `#c/${id}`);
+  }
   conversationId = id;
   views = [];
   earlier = null;
   log.replaceChildren();
   conversations.setCurrent(id);
-  if (push) history.pushState(null, "", id === null ? "#" : `#c/${id}`);
   composer.setText(draftOf(id));
   byId("load-earlier").hidden = true;
   showWelcome();
   if (id !== null) await loadTurns(mine);
   if (mine !== opened || conversationId !== id) return;
   for (const message of unsentOf(id)) {
+    if (views.some((view) => view.key === message.key)) continue; // sent while this was loading
     const view = addView(message.text, message.key);
     view.fail(new Problem({ detail: "This message may not have been sent." }));
   }
@@ -106,7 +110,8 @@ async function loadTurns(mine = opened) {
     const path = withQuery(at`v1/conversations/${conversationId}/turns`, { limit: PAGE, cursor: earlier });
     const page = await api.get(path);
     if (mine !== opened) return;
-    const older = page.items.map((turn) => viewOf(turn));
+    const shown = new Set(views.map((view) => view.id));
+    const older = page.items.filter((turn) => !shown.has(turn.id)).map((turn) => viewOf(turn));
     scroll.keepingPlace(() => log.prepend(...older.map((view) => view.element)));
     views.unshift(...older);
     views.slice(0, -1).forEach((view) => view.closeChoices());
@@ -166,8 +171,8 @@ async function retry(view) {
   if (running !== null) return;
   if (view.id !== null) return send(view.text);
   const { text, key, failure } = view;
-  if (failure.status === 401) await connect().catch(() => {});
   dropView(view);
+  if (failure.status === 401) await connect().catch(() => {});
   if (failure.status === 404) await open(null);
   keepUnsent(conversationId, { text, key });
   deliver(addView(text, key));
