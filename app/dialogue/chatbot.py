@@ -150,8 +150,14 @@ class Chatbot:
         messages = [*history, ChatMessage("user", text)]
         if self.system_prompt:
             messages.insert(0, ChatMessage("system", self.system_prompt))
-        async for piece in self.generator.stream(messages, passages, self.limits):
-            yield piece
+        pieces = self.generator.stream(messages, passages, self.limits)
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            # Now, not when the garbage collector comes by: an engine is at work behind it.
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
 
 def _search_text(text: str, history: Sequence[ChatMessage]) -> str:
@@ -197,7 +203,7 @@ class _Draft:
 
     def add(self, piece: Piece) -> None:
         self.text += piece.text
-        self.citations += tuple(one for one in piece.citations if one not in self.citations)
+        self.citations = tuple(dict.fromkeys((*self.citations, *piece.citations)))
         self.generator = piece.generator
 
     def apologise(self) -> None:

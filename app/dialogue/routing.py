@@ -72,6 +72,8 @@ class RoutingPolicy:
     """Instant when sure; ask back, once, when two intents share the confidence; else generate."""
 
     instant_threshold: float = 0.8
+    clarify_threshold: float = 0.6
+    """Least confidence of the best two together to ask which of them it is."""
     least_share_of_second: float = 0.1
     """A runner-up with less than this share of the best one's confidence is no rival."""
 
@@ -102,7 +104,7 @@ class RoutingPolicy:
         if best >= self.instant_threshold:
             return Route.INSTANT, Cause.CONFIDENT
         rivals = second >= self.least_share_of_second * best
-        if rivals and best + second >= self.instant_threshold and not state.pending:
+        if rivals and best + second >= self.clarify_threshold and not state.pending:
             return Route.CLARIFY, Cause.CLOSE_INTENTS
         return Route.GENERATE, Cause.UNSURE
 

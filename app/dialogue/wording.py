@@ -18,7 +18,12 @@ def ask_which(options: Sequence[Option]) -> str:
 
 def chosen_option(text: str, options: Sequence[Option]) -> str | None:
     """The intent that `text` picks: its title, its name, or its place ("2", "the second one")."""
+    for option in options:
+        if text.strip() == option.title:  # titles may differ in signs only: C++ and C#
+            return option.intent
     said = _plain(text)
+    if not said:
+        return None
     for option in options:
         if said in (_plain(option.title), _plain(option.intent)):
             return option.intent

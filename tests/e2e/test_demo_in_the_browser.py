@@ -61,15 +61,12 @@ def test_ten_turns_of_every_kind(demo: Server, page: Page) -> None:
     expect(turn.get_by_test_id("citation")).to_have_count(0)
     expect(turn.get_by_test_id("reply")).to_contain_text(re.compile("know|person|colleague"))
 
-    turn = say(page, AMBIGUOUS)
+    turn = say(page, "my order")
     expect(turn).to_have_attribute("data-route", "clarify")
     expect(turn.get_by_test_id("reply")).to_contain_text("did you mean")
     turn.get_by_test_id("choice").first.click()
     expect(page.get_by_test_id("turn")).to_have_count(11)
     expect(page.get_by_test_id("turn").last).to_have_attribute("data-route", "instant")
-
-
-AMBIGUOUS = "I don't want this order anymore"
 
 
 def test_a_conversation_is_there_after_a_reload(demo: Server, page: Page) -> None:
@@ -83,7 +80,7 @@ def test_a_conversation_is_there_after_a_reload(demo: Server, page: Page) -> Non
 
 
 def test_an_operator_teaches_it_something_new(demo: Server, page: Page, browser: Browser) -> None:
-    question = "do you wrap presents?"
+    question = "can you wrap it as a gift?"
     page.goto(f"{demo.url}/admin")
     page.get_by_test_id("sign-in-key").fill(demo.admin_key)
     page.get_by_test_id("sign-in").click()
