@@ -1,0 +1,303 @@
+"""`python -m intent`: train, evaluate and classify from the command line."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intent.interface import OUT_OF_SCOPE, ArtifactError, IntentError, TrainingDataError
+
+if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
+    from intent.classifier import GRUClassifier
+    from intent.data import TrainingSet
+    from intent.evaluation import Evaluation
+    from intent.training import Epoch
+
+DATA_HELP = "file or folder: Rasa NLU .yml, .jsonl or .csv with text and intent"
+MAX_LINE_BYTES = 2**20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except IntentError as error:
+        problems = error.problems if isinstance(error, TrainingDataError) else (str(error),)
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if getattr(options, "progress", None) == "json":
+            _say({"event": "failed", "problems": list(problems)})
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m intent", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    threads = argparse.ArgumentParser(add_help=False)
+    threads.add_argument("--threads", type=_positive, default=1, help="CPU threads (default 1)")
+
+    train = commands.add_parser("train", parents=[threads], help="examples to a file")
+    train.add_argument("data", nargs="+", metavar="DATA", help=DATA_HELP)
+    train.add_argument("--valid", nargs="+", metavar="DATA", help="instead of a held-out part")
+    train.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
+    train.add_argument("-o", "--output", required=True, metavar="FILE")
+    train.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
+    train.add_argument("--seed", type=_natural, default=0)
+    train.add_argument("--epochs", type=_positive, help="at most (default: by size of the data)")
+    train.add_argument("--cell", choices=["rnn", "gru", "lstm"], default="gru")
+    train.add_argument("--layers", type=int, choices=range(1, 9), default=1, metavar="N")
+    train.add_argument("--directions", type=int, choices=[1, 2], default=2)
+    train.add_argument("--created-at", metavar="TIME", help="noted in the file's card as it is")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", parents=[threads], help="how good a file is")
+    evaluate.add_argument("file", metavar="FILE")
+    evaluate.add_argument("data", nargs="+", metavar="DATA", help=DATA_HELP)
+    evaluate.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(run=_evaluate)
+
+    classify = commands.add_parser(
+        "classify", parents=[threads], help='JSON lines {"text"} in, predictions out'
+    )
+    classify.add_argument("file", metavar="FILE")
+    classify.set_defaults(run=_classify)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 100000")
+    return number
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError("must be from 0 to 2^63 - 1")
+    return number
+
+
+def _say(event: dict[str, Any]) -> None:
+    print(json.dumps(event, ensure_ascii=False), flush=True)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from intent.data import lint
+
+    folder = Path(options.output).absolute().parent
+    if not folder.is_dir():  # said now rather than after minutes of training
+        raise ArtifactError(f"{options.output}: its folder does not exist; create it first")
+    data = _read(options.data, options.oos)
+    valid = _read(options.valid) if options.valid else None
+    for notice in data.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    found = lint(data)
+    errors = [str(problem) for problem in found if problem.severity == "error"]
+    if errors:
+        raise TrainingDataError(errors)
+    for warning in found:
+        print(f"warning: {warning}", file=sys.stderr)
+
+    import torch
+
+    from intent import artifact
+    from intent.training import Epoch, TrainingConfig, train
+
+    torch.set_num_threads(options.threads)
+    config = TrainingConfig(
+        seed=options.seed,
+        epochs=options.epochs,
+        cell=options.cell,
+        layers=options.layers,
+        directions=options.directions,
+    )
+    with _progress(options.progress) as show:
+        for step in train(data, config, valid=valid, created_at=options.created_at):
+            if isinstance(step, Epoch):
+                show(step)
+            else:
+                trained = step
+    artifact.save(trained.artifact, options.output)
+    evaluation = trained.evaluation
+    if options.progress == "json":
+        _say(
+            {
+                "event": "saved",
+                "path": options.output,
+                "bytes": Path(options.output).stat().st_size,
+                "data_hash": trained.artifact.card["data_hash"],
+                "intents": trained.artifact.card["intents"],
+                "evaluation": evaluation.to_json() if evaluation else None,
+            }
+        )
+    else:
+        if evaluation:
+            print(_summary(evaluation))
+        print(f"saved {options.output}")
+
+
+def _read(paths: list[str], oos: list[str] | None = None) -> "TrainingSet":
+    """Whatever `oos` calls its intents, all of it is out of scope."""
+    from intent.data import read
+
+    data = read(paths)
+    if not oos:
+        return data
+    outside = read(oos)
+    extra = tuple(
+        replace(example, intent=OUT_OF_SCOPE) for example in outside.examples + outside.out_of_scope
+    )
+    return replace(
+        data,
+        out_of_scope=data.out_of_scope + extra,
+        notices=data.notices + outside.notices,
+    )
+
+
+@contextmanager
+def _progress(how: str) -> Iterator[Callable[["Epoch"], None]]:
+    if how == "json":
+        yield lambda epoch: _say({"event": "epoch", **asdict(epoch)})
+    elif how == "plain" or not sys.stderr.isatty():
+        yield lambda epoch: print(
+            f"epoch {epoch.number}/{epoch.of}  {_figures(epoch)}", file=sys.stderr, flush=True
+        )
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda epoch: bar.update(
+                task, total=epoch.of, completed=epoch.number, description=_figures(epoch)
+            )
+
+
+def _figures(epoch: "Epoch") -> str:
+    figures = f"loss {epoch.train_loss:.3f}"
+    if epoch.valid_loss is not None and epoch.valid_accuracy is not None:
+        figures += f"  validation {epoch.valid_loss:.3f}, {epoch.valid_accuracy:.1%} right"
+    return figures
+
+
+def _summary(evaluation: "Evaluation") -> str:
+    lines = [
+        f"{evaluation.accuracy:.1%} right ({evaluation.accuracy_low:.1%} to "
+        f"{evaluation.accuracy_high:.1%}), {evaluation.examples:,} utterances, {evaluation.basis}"
+    ]
+    outside = evaluation.out_of_scope
+    if outside:
+        lines.append(
+            f"out of scope: {1 - outside.let_through:.1%} of {outside.examples} recognised, "
+            f"{1 - evaluation.in_scope_rate:.1%} false alarms"
+        )
+    return "\n".join(lines)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    data = _read(options.data, options.oos)
+    if not data.examples:
+        raise TrainingDataError([f"{options.data[0]}: no examples of any intent; add some"])
+    classifier = _load(options)
+    from intent.evaluation import evaluate
+
+    evaluation = evaluate(classifier, data, basis="the given utterances")
+    if options.json:
+        print(json.dumps(evaluation.to_json(), ensure_ascii=False))
+    else:
+        _show_evaluation(evaluation)
+
+
+def _load(options: argparse.Namespace) -> "GRUClassifier":
+    import torch
+
+    from intent.classifier import GRUClassifier
+
+    torch.set_num_threads(options.threads)
+    return GRUClassifier.load(options.file)
+
+
+def _show_evaluation(evaluation: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console.print(escape(_summary(evaluation)))
+    figures = (
+        f"macro F1 {evaluation.macro_f1:.3f}, "
+        f"calibration error {evaluation.expected_calibration_error:.3f}, "
+        f"called in scope {evaluation.in_scope_rate:.1%}"
+    )
+    if evaluation.out_of_scope:
+        outside = evaluation.out_of_scope
+        figures += (
+            f"\nout of scope: AUROC {outside.auroc:.3f}, "
+            f"false positives at 95 % {outside.false_positive_rate_at_95:.1%}"
+        )
+    console.print(figures)
+    intents = Table("intent", "examples", "precision", "recall", "F1", title="weakest intents")
+    for score in sorted(evaluation.intents, key=lambda score: score.f1)[:15]:
+        rates = (f"{rate:.1%}" for rate in (score.precision, score.recall, score.f1))
+        intents.add_row(escape(score.intent), str(score.examples), *rates)
+    console.print(intents)
+    if evaluation.confusions:
+        mixed = Table("expected", "predicted", "times", "for example", title="confusions")
+        for confusion in evaluation.confusions[:15]:
+            cells = confusion.expected, confusion.predicted, confusion.count, confusion.example
+            mixed.add_row(*(escape(str(cell)) for cell in cells))
+        console.print(mixed)
+
+
+def _classify(options: argparse.Namespace) -> None:
+    classifier = _load(options)
+    for line in _lines():
+        text = _text_of(line)
+        if text is None:
+            _say({"error": 'expected one object with a text: {"text": "..."}'})
+        else:
+            _say(asdict(classifier.classify(text)))
+
+
+def _lines() -> Iterator[bytes]:
+    """Lines of standard input; one that is too long comes as its beginning, cut."""
+    while line := sys.stdin.buffer.readline(MAX_LINE_BYTES):
+        rest = line
+        while not rest.endswith(b"\n") and len(rest) == MAX_LINE_BYTES:
+            rest = sys.stdin.buffer.readline(MAX_LINE_BYTES)
+        if line.strip():
+            yield line
+
+
+def _text_of(line: bytes) -> str | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    text = row.get("text") if isinstance(row, dict) else None
+    return text if isinstance(text, str) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Makes confidence mean what it says, and measures whether it does."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOWEST_TEMPERATURE = 0.1
+HIGHEST_TEMPERATURE = 10.0
+BINS = 15
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The number to divide logits by (Guo et al. 2017), from utterances not trained on.
+
+    logits: (N, I); labels: (N,). Targets are smoothed as in Platt (1999), so that a few
+    utterances which happen to be all right do not promise certainty.
+    """
+    count, intents = logits.shape
+    smoothing = 1 / (count + 2)
+    targets = torch.full((count, intents), smoothing / max(1, intents - 1), dtype=torch.float64)
+    targets[torch.arange(count), labels] = 1 - smoothing
+    logits = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        scaled = (logits / math.exp(log_temperature)).log_softmax(1)
+        return -(targets * scaled).sum(1).mean().item()
+
+    low, high = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)
+    return math.exp(_minimize(loss, low, high))
+
+
+def _minimize(loss: Callable[[float], float], low: float, high: float) -> float:
+    """Golden-section search; the loss has one minimum, as it is convex in 1 / temperature."""
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    while high - low > 1e-4:
+        if loss_left < loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = loss(right)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Predictions with a confidence above `lower` and up to `upper`."""
+
+    lower: float
+    upper: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    confidences: Sequence[float], correct: Sequence[bool], *, bins: int = BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Bins of equal width; empty ones are left out."""
+    members: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in zip(confidences, correct, strict=True):
+        place = min(bins - 1, max(0, math.ceil(confidence * bins) - 1))
+        members.setdefault(place, []).append((confidence, right))
+    return tuple(
+        ReliabilityBin(
+            lower=place / bins,
+            upper=(place + 1) / bins,
+            count=len(found),
+            confidence=sum(confidence for confidence, _ in found) / len(found),
+            accuracy=sum(right for _, right in found) / len(found),
+        )
+        for place, found in sorted(members.items())
+    )
+
+
+def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Mean gap between confidence and accuracy, weighted by utterances (Naeini et al. 2015)."""
+    total = sum(found.count for found in bins)
+    gaps = (found.count * abs(found.confidence - found.accuracy) for found in bins)
+    return sum(gaps) / total if total else 0.0

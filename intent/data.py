@@ -1,0 +1,333 @@
+"""Training data: read it, check it, split it, write it. Imports no torch."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from intent import rasa
+from intent.interface import OUT_OF_SCOPE, TrainingDataError
+from intent.text import normalize
+
+MAX_FILE_BYTES = 64 * 2**20
+MAX_YAML_BYTES = 16 * 2**20
+MAX_REPORTED_PROBLEMS = 50
+FEWEST_EXAMPLES = 2
+ADVISED_EXAMPLES = 10
+LONGEST_TEXT_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    text: str
+    intent: str
+    source: str = ""
+    """Where it was read, as "file:line"."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    examples: tuple[Example, ...]
+    out_of_scope: tuple[Example, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What the files held that was not imported, and where."""
+
+    @property
+    def intents(self) -> tuple[str, ...]:
+        return tuple(sorted({example.intent for example in self.examples}))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    severity: Literal["error", "warning"]
+    intent: str
+    message: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source or self.intent or 'training data'}: {self.message}"
+
+
+def training_set(examples: Iterable[Example], notices: Sequence[str] = ()) -> TrainingSet:
+    """Sorts examples of the reserved intent from the others."""
+    inside: list[Example] = []
+    outside: list[Example] = []
+    for example in examples:
+        (outside if example.intent == OUT_OF_SCOPE else inside).append(example)
+    return TrainingSet(tuple(inside), tuple(outside), tuple(notices))
+
+
+def read(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> TrainingSet:
+    """Reads files and folders of .yml, .yaml, .jsonl and .csv; the ending names the format.
+
+    Raises TrainingDataError with every problem found, not only the first.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    examples: list[Example] = []
+    notices: list[str] = []
+    problems: list[str] = []
+    for path in paths:
+        files = _files_below(Path(path), notices, problems)
+        for file in files:
+            try:
+                found, said = _read_file(file)
+            except TrainingDataError as error:
+                problems += error.problems
+            else:
+                examples += found
+                notices += said
+    if problems:
+        left_out = len(problems) - MAX_REPORTED_PROBLEMS
+        more = [f"and {left_out} more problems"] if left_out > 0 else []
+        raise TrainingDataError(problems[:MAX_REPORTED_PROBLEMS] + more)
+    return training_set(examples, notices)
+
+
+def _files_below(path: Path, notices: list[str], problems: list[str]) -> list[Path]:
+    if path.is_file():
+        if path.suffix.lower() in READERS:
+            return [path]
+        problems.append(f"{path}: unknown ending; name it {', '.join(READERS)}")
+        return []
+    if not path.is_dir():
+        problems.append(f"{path}: there is no such file or folder; check the path")
+        return []
+    found: list[Path] = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            if name.startswith("."):
+                continue
+            if file.suffix.lower() in READERS:
+                found.append(file)
+            else:
+                notices.append(f"{file}: not imported, as its ending names none of our formats")
+    if not found:
+        problems.append(f"{path}: no training data inside; add {', '.join(READERS)} files")
+    return found
+
+
+def _read_file(path: Path) -> tuple[list[Example], list[str]]:
+    suffix = path.suffix.lower()
+    limit = MAX_YAML_BYTES if suffix in {".yml", ".yaml"} else MAX_FILE_BYTES
+    try:
+        if path.stat().st_size > limit:
+            raise TrainingDataError([f"{path}: over {limit // 2**20} MiB; split it into files"])
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise TrainingDataError([f"{path}: {reason}; make it readable"]) from error
+    try:
+        content = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise TrainingDataError([f"{path}:{line}: not UTF-8; save the file as UTF-8"]) from error
+    return READERS[suffix](content, str(path))
+
+
+def _read_rasa(content: str, name: str) -> tuple[list[Example], list[str]]:
+    file = rasa.parse(content, name)
+    if file.problems:
+        raise TrainingDataError(file.problems)
+    found = [Example(text, intent, f"{name}:{line}") for text, intent, line in file.examples]
+    return found, file.notices
+
+
+def _read_jsonl(content: str, name: str) -> tuple[list[Example], list[str]]:
+    found: list[Example] = []
+    problems: list[str] = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            problems.append(f"{name}:{number}: not JSON; write one object per line")
+            continue
+        match row:
+            case {"text": str(text), "intent": str(intent)}:
+                found.append(Example(text.strip(), intent, f"{name}:{number}"))
+            case _:
+                problems.append(f'{name}:{number}: expected {{"text": "...", "intent": "..."}}')
+    if problems:
+        raise TrainingDataError(problems)
+    return found, []
+
+
+def _read_csv(content: str, name: str) -> tuple[list[Example], list[str]]:
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    found: list[Example] = []
+    problems: list[str] = []
+    number = 1
+    try:
+        header = reader.fieldnames or []
+        if not {"text", "intent"} <= set(header):
+            raise TrainingDataError([f"{name}:1: the first line must name the columns text,intent"])
+        number = reader.line_num + 1  # where the next row begins; quoted texts may hold newlines
+        for row in reader:
+            text, intent = row["text"], row["intent"]
+            if text is None or intent is None:
+                problems.append(f"{name}:{number}: too few columns; quote texts that hold commas")
+            elif None in row:
+                problems.append(f"{name}:{number}: too many columns; quote texts that hold commas")
+            else:
+                found.append(Example(text.strip(), intent, f"{name}:{number}"))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        problems.append(f"{name}:{number}: not valid CSV ({error}); correct the quotes")
+    if problems:
+        raise TrainingDataError(problems)
+    return found, []
+
+
+READERS: dict[str, Callable[[str, str], tuple[list[Example], list[str]]]] = {
+    ".yml": _read_rasa,
+    ".yaml": _read_rasa,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+}
+
+
+def write(data: TrainingSet, path: str | os.PathLike[str]) -> None:
+    """Writes one file; its ending names the format, as in `read`."""
+    path = Path(path)
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise TrainingDataError([f"{path}: unknown ending; name it {', '.join(WRITERS)}"])
+    path.write_text(writer(data.examples + data.out_of_scope), encoding="utf-8", newline="")
+
+
+def _write_rasa(examples: Sequence[Example]) -> str:
+    texts_of: dict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        texts_of[example.intent].append(example.text)
+    return rasa.dump(texts_of)
+
+
+def _write_jsonl(examples: Sequence[Example]) -> str:
+    rows = ({"text": example.text, "intent": example.intent} for example in examples)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_csv(examples: Sequence[Example]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)  # its line ending, \r\n, makes it quote either half inside a text
+    writer.writerow(["text", "intent"])
+    writer.writerows((example.text, example.intent) for example in examples)
+    return file.getvalue()
+
+
+WRITERS = {
+    ".yml": _write_rasa,
+    ".yaml": _write_rasa,
+    ".jsonl": _write_jsonl,
+    ".csv": _write_csv,
+}
+
+
+def lint(data: TrainingSet) -> list[Problem]:
+    """Errors make training impossible or senseless; warnings make it worse. Errors first."""
+    examples_of: dict[str, list[Example]] = defaultdict(list)
+    for example in data.examples:
+        examples_of[example.intent].append(example)
+    problems = [
+        *_lint_intents(examples_of),
+        *(p for example in data.examples + data.out_of_scope for p in _lint_example(example)),
+        *_lint_repetitions(data.examples + data.out_of_scope),
+    ]
+    return sorted(problems, key=lambda problem: problem.severity)  # stable; "error" < "warning"
+
+
+def _lint_intents(examples_of: dict[str, list[Example]]) -> Iterable[Problem]:
+    if not examples_of:
+        yield Problem("error", "", "there are no examples; add at least two intents")
+    elif len(examples_of) == 1:
+        only = next(iter(examples_of))
+        yield Problem("error", only, "the only intent; add a second one to tell it from")
+    for intent, examples in examples_of.items():
+        source = examples[0].source
+        if not intent.strip() or intent != intent.strip() or not intent.isprintable():
+            message = f"the intent's name {intent!r} is blank or has stray white space; rename it"
+            yield Problem("error", intent, message, source)
+        count = len({_spelling(example.text) for example in examples})
+        if count < FEWEST_EXAMPLES:
+            message = f"intent {intent!r} needs at least {FEWEST_EXAMPLES} different examples"
+            yield Problem("error", intent, message, source)
+        elif count < ADVISED_EXAMPLES:
+            message = f"intent {intent!r} has {count} examples; {ADVISED_EXAMPLES} or more work"
+            yield Problem("warning", intent, f"{message} much better", source)
+
+
+def _lint_example(example: Example) -> Iterable[Problem]:
+    if not normalize(example.text):
+        yield Problem("error", example.intent, "an empty example; remove it", example.source)
+    if len(example.text) > LONGEST_TEXT_CHARACTERS:
+        message = f"over {LONGEST_TEXT_CHARACTERS:,} characters; only its beginning is read"
+        yield Problem("warning", example.intent, message, example.source)
+    if any("\ud800" <= character <= "\udfff" for character in example.text):
+        message = "holds half a character (a lone surrogate); type it again"
+        yield Problem("error", example.intent, message, example.source)
+
+
+def _lint_repetitions(examples: Sequence[Example]) -> Iterable[Problem]:
+    first_with: dict[str, Example] = {}
+    for example in examples:
+        first = first_with.setdefault(_spelling(example.text), example)
+        if first is example or not _spelling(example.text):
+            continue
+        before = f" (first at {first.source})" if first.source else ""
+        if first.intent == example.intent:
+            message = f"intent {example.intent!r} has this example twice{before}; remove one"
+        else:
+            message = (
+                f"the same text stands under {first.intent!r} and {example.intent!r}{before}; "
+                "keep it under one"
+            )
+        yield Problem("warning", example.intent, message, example.source)
+
+
+def _spelling(text: str) -> str:
+    return normalize(text)
+
+
+def split(
+    data: TrainingSet, *, held_out: float = 0.2, seed: int = 0
+) -> tuple[TrainingSet, TrainingSet]:
+    """(kept, held out). The share `held_out` of every intent, and of the out-of-scope examples.
+
+    A hash of the text decides, so that a new example moves none of another intent and at most
+    its neighbours of its own. Equal texts stay together; every intent keeps an example.
+    """
+    kept: list[Example] = []
+    apart: list[Example] = []
+    by_intent: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    for example in data.examples + data.out_of_scope:
+        by_intent[example.intent][_spelling(example.text)].append(example)
+    for texts in by_intent.values():
+        wanted = round(held_out * sum(map(len, texts.values())))
+        ordered = sorted(texts, key=lambda text: _draw(text, seed))
+        for text in ordered[:-1]:
+            (apart if wanted > 0 else kept).extend(texts[text])
+            wanted -= len(texts[text])
+        kept += texts[ordered[-1]]
+    return training_set(kept), training_set(apart)
+
+
+def _draw(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+
+
+def data_hash(data: TrainingSet) -> str:
+    """Equal for equal examples, whatever their order and sources."""
+    rows = sorted(
+        json.dumps([example.intent, example.text]) for example in data.examples + data.out_of_scope
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -1,0 +1,185 @@
+"""Utterance in, one logit per intent out: word vectors, a recurrent layer, pooling, a head.
+
+Shapes: B utterances, T tokens of the longest one, U distinct words in the batch, D embedding,
+H hidden width per direction, F features, I intents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from intent.text import NGRAM_BUCKETS, Vocabulary, ngram_hashes
+
+Cell = Literal["rnn", "gru", "lstm"]
+FIRST_DEVIATION = 0.3
+CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
+    "rnn": nn.RNN,
+    "gru": nn.GRU,
+    "lstm": nn.LSTM,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkShape:
+    vocabulary: int
+    intents: int
+    cell: Cell = "gru"
+    embedding: int = 128
+    hidden: int = 128
+    layers: int = 1
+    directions: int = 2
+    features: int = 256
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances as numbers. Each distinct word is looked up once."""
+
+    words: Tensor  # (U,) vocabulary number, 0 for an unknown word
+    ngrams: Tensor  # flat n-gram buckets of all U words
+    offsets: Tensor  # (U,) where each word's n-grams begin
+    tokens: Tensor  # (B, T) index into the U words
+    lengths: Tensor  # (B,) tokens per utterance, at least 1
+    mask: Tensor  # (B, T) true where there is a token
+
+
+class BatchBuilder:
+    """Turns tokens into a `Batch`; remembers the n-grams of words it has seen."""
+
+    def __init__(self, vocabulary: Vocabulary, *, cache_words: int = 50_000) -> None:
+        self._vocabulary = vocabulary
+        self._cache_words = cache_words
+        self._known: dict[str, tuple[int, list[int]]] = {}
+
+    def __call__(self, utterances: Sequence[Sequence[str]]) -> Batch:
+        """No utterance may be without tokens."""
+        positions: dict[str, int] = {}
+        words: list[int] = []
+        ngrams: list[int] = []
+        offsets: list[int] = []
+        longest = max(map(len, utterances))
+        tokens = []
+        for utterance in utterances:
+            row = []
+            for word in utterance:
+                position = positions.get(word)
+                if position is None:
+                    position = positions[word] = len(words)
+                    number, buckets = self._look_up(word)
+                    words.append(number)
+                    offsets.append(len(ngrams))
+                    ngrams += buckets
+                row.append(position)
+            tokens.append(row + [0] * (longest - len(row)))
+        lengths = torch.tensor([len(utterance) for utterance in utterances])
+        return Batch(
+            words=torch.tensor(words),
+            ngrams=torch.tensor(ngrams),
+            offsets=torch.tensor(offsets),
+            tokens=torch.tensor(tokens),
+            lengths=lengths,
+            mask=torch.arange(longest) < lengths[:, None],
+        )
+
+    def _look_up(self, word: str) -> tuple[int, list[int]]:
+        found = self._known.get(word)
+        if found is None:
+            buckets = [value % NGRAM_BUCKETS for value in ngram_hashes(word)]
+            found = self._vocabulary.number(word), buckets
+            if len(self._known) >= self._cache_words:
+                self._known.clear()
+            self._known[word] = found
+        return found
+
+
+class WordVectors(nn.Module):
+    """Half a word's own embedding, half the mean of its n-grams' (as in fastText, Bojanowski
+    et al. 2017). An unknown word has its n-grams alone, so a typo lands near the right word."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        own = torch.empty(shape.vocabulary + 1, shape.embedding)
+        ngrams = torch.empty(NGRAM_BUCKETS, shape.embedding)
+        # On the meta device, drawing numbers makes torch import its compiler, for a second.
+        if not own.is_meta:
+            own.normal_(0, FIRST_DEVIATION)
+            own[0] = 0
+            ngrams.normal_(0, FIRST_DEVIATION)
+        self.own = nn.Embedding(own.shape[0], own.shape[1], padding_idx=0, _weight=own)
+        self.ngrams = nn.EmbeddingBag(ngrams.shape[0], ngrams.shape[1], mode="mean", _weight=ngrams)
+
+    def forward(self, batch: Batch) -> Tensor:
+        own = self.own(batch.words)  # (U, D)
+        ngrams = self.ngrams(batch.ngrams, batch.offsets)  # (U, D)
+        known = (batch.words > 0)[:, None]
+        return torch.where(known, 0.5 * (own + ngrams), ngrams)
+
+
+class Encoder(nn.Module):
+    """Utterances to features; knows nothing of intents, so it can be trained on other text."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.word_vectors = WordVectors(shape)
+        self.recurrent = CELLS[shape.cell](
+            shape.embedding,
+            shape.hidden,
+            num_layers=shape.layers,
+            bidirectional=shape.directions == 2,
+            batch_first=True,
+        )
+        self.projection = nn.Linear(2 * shape.directions * shape.hidden, shape.features)
+
+    def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
+        """(B, F)"""
+        vectors = self.word_vectors(batch)[batch.tokens]  # (B, T, D)
+        if noise is not None:
+            utterances, longest, width = vectors.shape
+            # Locked: one mask for all time steps of an utterance (Gal and Ghahramani 2016).
+            vectors = vectors * noise.mask(utterances, 1, width, drop=noise.embedding_dropout)
+            vectors = vectors * noise.mask(utterances, longest, 1, drop=noise.word_dropout)
+        packed = pack_padded_sequence(
+            vectors, batch.lengths, batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+        # states: (B, T, H * directions), zero where there is no token
+        mean = states.sum(1) / batch.lengths[:, None]
+        largest = states.masked_fill(~batch.mask[:, :, None], float("-inf")).amax(1)
+        features: Tensor = self.projection(torch.cat([mean, largest], dim=1))
+        return features
+
+
+class IntentNetwork(nn.Module):
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.encoder = Encoder(shape)
+        self.head = nn.Linear(shape.features, shape.intents)
+
+    def forward(self, batch: Batch, noise: "Noise | None" = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, I) and the features (B, F) before dropout."""
+        features = self.encoder(batch, noise)
+        if noise is None:
+            return self.head(features), features
+        kept = features * noise.mask(*features.shape, drop=noise.feature_dropout)
+        return self.head(kept), features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What dropout hides while training, drawn from a generator of its own, so that training
+    neither disturbs nor depends on torch's global one."""
+
+    generator: torch.Generator
+    word_dropout: float
+    embedding_dropout: float
+    feature_dropout: float
+
+    def mask(self, *shape: int, drop: float) -> Tensor:
+        """Zeros with probability `drop`, the rest scaled so that the mean stays."""
+        kept = torch.rand(*shape, generator=self.generator) >= drop
+        return kept / (1 - drop)

@@ -1,0 +1,122 @@
+"""From an utterance to words and n-gram numbers, for any script. Imports no torch."""
+
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+NGRAM_LENGTHS = (3, 4, 5)
+NGRAM_BUCKETS = 8192
+MAX_TOKENS = 128
+MAX_CHARACTERS = 4_000
+MAX_WORD_CHARACTERS = 40
+"""Longer utterances and words are cut, so that no input costs more than milliseconds."""
+
+ASCII_TOKEN = re.compile(r"[a-z]+|[!-`{-~]")  # after lower-casing: a word, or one other character
+
+# Written without spaces between words: every character is a word of its own.
+UNSPACED_SCRIPTS = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x2FDF),  # Han radicals
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """Words, single digits and single other characters, normalised; at most `MAX_TOKENS`."""
+    text = normalize(text[:MAX_CHARACTERS])
+    tokens = ASCII_TOKEN.findall(text) if text.isascii() else _tokenize_unicode(text)
+    return [token[:MAX_WORD_CHARACTERS] for token in tokens[:MAX_TOKENS]]
+
+
+def normalize(text: str) -> str:
+    """One spelling for what readers take as the same text; runs of white space become one blank.
+
+    NFKC and case folding as in Unicode's D146, without zero-width and bidirectional controls.
+    """
+    if not text.isascii():
+        text = "".join(_visible(character) for character in text)
+        text = unicodedata.normalize("NFD", text).casefold()
+        text = unicodedata.normalize("NFKC", text).casefold()
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.lower().split())
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cs":  # half a surrogate pair cannot be encoded
+        return "\N{REPLACEMENT CHARACTER}"
+    # Variation selectors choose between drawings of one emoji.
+    invisible = category == "Cf" or "\ufe00" <= character <= "\ufe0f"
+    return "" if invisible else character
+
+
+def _tokenize_unicode(text: str) -> list[str]:
+    tokens: list[str] = []
+    extends = False  # the last token is a word that a further letter continues
+    for character in text:
+        kind = unicodedata.category(character)[0]
+        if kind == "M" and tokens:  # a combining mark belongs to whatever it stands on
+            tokens[-1] += character
+        elif kind == "L" and not _is_unspaced(character):
+            if extends:
+                tokens[-1] += character
+            else:
+                tokens.append(character)
+            extends = True
+        else:
+            extends = False
+            if kind not in "ZC":
+                tokens.append(character)
+    return tokens
+
+
+def _is_unspaced(character: str) -> bool:
+    code = ord(character)
+    return any(first <= code <= last for first, last in UNSPACED_SCRIPTS)
+
+
+def is_word(token: str) -> bool:
+    """False for punctuation, which says nothing about a subject."""
+    return not unicodedata.category(token[0]).startswith("P")
+
+
+def ngram_hashes(word: str) -> list[int]:
+    """CRC-32 of the word's character n-grams, with `<` and `>` marking its ends; never empty."""
+    marked = f"<{word}>"
+    return [
+        zlib.crc32(marked[start : start + length].encode())
+        for length in NGRAM_LENGTHS
+        for start in range(len(marked) - length + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words with an embedding of their own, numbered from 1; 0 stands for every other word."""
+
+    words: tuple[str, ...]
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words, start=1)}
+
+    def number(self, word: str) -> int:
+        return self.numbers.get(word, 0)
+
+
+def build_vocabulary(tokenized: Iterable[Sequence[str]], *, min_count: int) -> Vocabulary:
+    """Words seen at least `min_count` times, in an order that depends on the set alone."""
+    counts = Counter(token for tokens in tokenized for token in tokens)
+    return Vocabulary(tuple(sorted(word for word, n in counts.items() if n >= min_count)))
