@@ -1,5 +1,6 @@
 """Into the database from files, and out again: training data, replies, documents."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from intent.data import write as write_training_data
 from intent.interface import TrainingDataError
 
 _TRAINING_DATA = {".yml", ".yaml", ".jsonl", ".csv"}
+_LONGEST_NAME = 200
+_MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,34 @@ def read(paths: Sequence[Path]) -> Import:
         training = read_training_data(trainable) if trainable else training_set(())
     except TrainingDataError as error:
         raise InvalidInput("\n".join(error.problems), code="bad_training_data") from error
+    problems = [
+        f"{example.source}: {problem}"
+        for example in (*training.examples, *training.out_of_scope)
+        if (problem := _unfit(example.text) or _unfit(example.intent, most=_LONGEST_NAME))
+    ]
     replies: dict[str, list[str]] = {}
     for file in trainable:
         if file.suffix.lower() in (".yml", ".yaml"):
-            replies |= _replies_in(file)
+            found = _replies_in(file)
+            for name, variants in found.items():
+                unfit = filter(None, (_unfit(name, most=_LONGEST_NAME), *map(_unfit, variants)))
+                problems += (f"{file}: a reply or its intent {problem}" for problem in unfit)
+            replies |= found
+    texts: dict[str, str] = {}
+    for file in files:
+        if file.suffix.lower() in (".md", ".txt"):
+            name = re.sub(r"[^\w.-]+", "-", file.stem)[:_LONGEST_NAME]
+            if name in texts:
+                problems.append(f"{file}: another document is named {name} already; rename one")
+            texts[name], problem = _document_in(file)
+            if problem:
+                problems.append(f"{file}: {problem}")
+    if problems:
+        raise InvalidInput("\n".join(problems[:_MOST_PROBLEMS]), code="bad_training_data")
     return Import(
         training=training,
         replies=replies,
-        documents={
-            file.stem: file.read_text("utf-8")
-            for file in files
-            if file.suffix.lower() in (".md", ".txt")
-        },
+        documents=texts,
         notices=[one for one in training.notices if "responses" not in one],
     )
 
@@ -91,6 +110,28 @@ def export(connection: Connection, path: Path) -> int:
     pairs = intents.training_data(connection)
     write_training_data(training_set(Example(text, name) for text, name in pairs), path)
     return len(pairs)
+
+
+def _unfit(text: str, *, most: int | None = None) -> str:
+    """Why a text cannot be stored, or nothing: the API refuses the same."""
+    if not text.strip():
+        return "is empty"
+    if any((one < " " and one not in "\n\r\t") or "\ud800" <= one <= "\udfff" for one in text):
+        return "holds a character that is no text: NUL, a control character or half a surrogate"
+    if most is not None and len(text) > most:
+        return f"is longer than {most} characters"
+    return ""
+
+
+def _document_in(file: Path) -> tuple[str, str]:
+    """(text, problem)."""
+    try:
+        markdown = file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        return "", "is not UTF-8; save it as UTF-8"
+    if problem := _unfit(markdown):
+        return "", problem
+    return markdown, "" if documents.cut(markdown)[1] else "has headings only; give it text"
 
 
 def _files(path: Path) -> list[Path]:

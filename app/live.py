@@ -77,6 +77,17 @@ class LiveAssistant:
         milliseconds = (time.perf_counter() - start) * 1000
         return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds)
 
+    async def try_out(self, number: int) -> None:
+        """Raises DamagedArtifact when this version could not be served, NotFound when it is not
+        there; changes nothing."""
+        data = await self._database.read(lambda c: model_versions.artifact(c, number))
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._load, data)
+        except IntentError as error:
+            raise model_versions.DamagedArtifact(
+                f"model version {number} cannot be loaded; train again"
+            ) from error
+
     async def refresh(self) -> None:
         """Load what has changed. A version that cannot be loaded leaves the old one serving."""
         async with self._refreshing:
@@ -115,6 +126,8 @@ class LiveAssistant:
                 await self.refresh()
             except TwofoldError as error:
                 log.warning("cannot look for changes", error=error.code)
+            except Exception:  # a defect of ours; this process must not stop looking for it
+                log.exception("cannot look for changes")
 
 
 def _look(connection: Connection) -> tuple[model_versions.Live, int]:

@@ -22,7 +22,7 @@ from app.api import (
     turns,
 )
 from app.api.dependencies import Services
-from app.api.middleware import RequestIdMiddleware
+from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.migration import migrate
@@ -82,7 +82,6 @@ def create_app(
         version=VERSION,
         summary="A hybrid chatbot: what it knows it answers at once, the rest is generated.",
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         docs_url=None,
         redoc_url=None,
     )
@@ -90,6 +89,7 @@ def create_app(
         auth.declared_scopes(router)  # deny by default: a route without a scope does not start
         app.include_router(router)
     pages.mount_static(app)
+    app.add_middleware(BodyLimitMiddleware, most_bytes=settings.max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
     errors.install(app)
     return app

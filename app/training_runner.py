@@ -7,6 +7,7 @@ with the artefact. It may be killed at any moment without harm to anybody else.
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -140,7 +141,9 @@ class TrainingRunner:
         if isinstance(stopped, JobError):
             raise _Failed(stopped)
         if failed is not None:
-            problems = tuple(str(one) for one in failed.get("problems", ()))
+            # The trainer names lines of a file that only we know.
+            place = re.compile(rf"{re.escape(str(data))}:\d+: ")
+            problems = tuple(place.sub("", str(one)) for one in failed.get("problems", ()))
             message = "the examples cannot train a network; mend what is listed"
             raise _Failed(JobError("bad_training_data", message, problems))
         if child.returncode != 0 or saved is None:

@@ -42,6 +42,8 @@ class TurnRunner:
         self._open = 0
         self._turn_ended = asyncio.Event()
         self._closing = False
+        self._growing = asyncio.Lock()
+        """Whoever waits for `_grow` waits for the text of a beat under way, too."""
 
     async def start(self) -> None:
         """Takes up what an earlier process left open, then keeps leases and looks for more."""
@@ -59,7 +61,8 @@ class TurnRunner:
         answering = [one.task for one in self._live.values() if one.task]
         if answering:
             await asyncio.wait(answering, timeout=drain_seconds)
-        await self._grow()
+        with suppress(TwofoldError):  # a database that is gone must not keep us from closing
+            await self._grow()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -111,6 +114,7 @@ class TurnRunner:
         return turn
 
     async def cancel(self, owner: str, turn_id: str) -> Turn:
+        await self._grow()  # what people have read already stays
         turn = await self._database.write(lambda c: turns.cancel(c, owner, turn_id))
         live = self._live.get(turn_id)
         if live is not None and live.task:
@@ -164,6 +168,7 @@ class TurnRunner:
 
     async def _close_broken(self, turn: Turn) -> None:
         try:
+            await self._grow()
             await self._database.write(
                 lambda c: turns.fail(c, turn.id, turn.fence, "internal", Timing())
             )
@@ -188,15 +193,18 @@ class TurnRunner:
                 await beat()
             except TwofoldError as error:
                 log.warning("beat failed", error=error.code)
+            except Exception:  # a defect of ours; without its beats every turn would be lost
+                log.exception("beat failed")
 
     async def _grow(self) -> None:
-        grown = {
-            (live.turn.id, live.turn.fence): live.text
-            for live in self._live.values()
-            if live.turn is not None and live.take_dirty()
-        }
-        if grown:
-            await self._database.write(lambda c: turns.grow(c, grown))
+        async with self._growing:
+            grown = {
+                (live.turn.id, live.turn.fence): live.text
+                for live in self._live.values()
+                if live.turn is not None and live.take_dirty()
+            }
+            if grown:
+                await self._database.write(lambda c: turns.grow(c, grown))
 
     async def _renew(self) -> None:
         mine = list(self._live)
@@ -210,7 +218,9 @@ class TurnRunner:
 
     async def _recover(self, *, all_open: bool = False) -> None:
         adopted = await self._database.write(
-            lambda c: turns.adopt_orphans(c, self._worker, all_open=all_open)
+            lambda c: turns.adopt_orphans(
+                c, self._worker, answering=list(self._live), all_open=all_open
+            )
         )
         for turn in adopted:
             log.info("turn adopted", turn=turn.id, fence=turn.fence)
@@ -336,6 +346,7 @@ class _Journal:
 
     async def fail(self, code: str, timing: Timing) -> Turn:
         turn = self._turn
+        await self.runner._grow()  # the partial reply stays on record, to its last piece
         return await self._database.write(
             lambda c: turns.fail(c, turn.id, turn.fence, code, timing)
         )

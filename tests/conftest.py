@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from sqlalchemy import create_engine, text
@@ -13,6 +14,10 @@ from sqlalchemy import create_engine, text
 from app.database.database import Database
 from app.database.migration import migrate
 from app.settings import Settings
+
+# Examples may take their time on a busy machine: a speed is for benchmarks, not for tests.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +48,9 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         with admin.connect() as connection:
             connection.execute(text(statement))
 
+    # Nothing here outlives the tests; syncing their databases at the end took a minute.
+    execute("ALTER SYSTEM SET fsync TO off")
+    execute("SELECT pg_reload_conf()")
     execute("CREATE DATABASE template_migrated")
     database = Database(url_of("template_migrated"))
     database.write_now(migrate)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -80,7 +81,7 @@ async def _by_cookie(cookie: str, services: Services) -> Principal | None:
 
 
 async def _principal(key: ApiKey, services: Services) -> Principal:
-    if key.last_used_at is None:
+    if key.last_used_at is None or datetime.now(UTC) - key.last_used_at > timedelta(minutes=1):
         await services.database.write(lambda c: api_keys.mark_used(c, key.id))
     return Principal(f"key:{key.id}", key.scope, key.name, key.id)
 

@@ -1,6 +1,7 @@
 """Every error as application/problem+json (RFC 9457): a code, a sentence, never the input."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app import errors
+from app.api.dependencies import In
 from app.api.strict_json import BadJson
 
 STATUS: dict[type[errors.TwofoldError], int] = {
@@ -104,14 +106,21 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 
 
 def _described(error: dict[str, Any]) -> dict[str, str]:
-    place = [str(part) for part in error["loc"][1:]]
+    source, *path = error["loc"] or ("body",)
+    place = [str(part) for part in (_known(path) if source == "body" else path)]
+    where = ".".join(place) or str(source)
     if error["type"] == "extra_forbidden":
-        # The name of an unknown field is the client's own text: it is not sent back.
-        return {"field": ".".join(place[:-1]) or "body", "message": "has an unknown field"}
-    where = ".".join(place) or str(error["loc"][0] if error["loc"] else "body")
+        return {"field": where, "message": "has an unknown field"}
     if error["type"] in ("unstorable_text", "empty_text"):
         return {"field": where, "message": error["msg"]}
     return {"field": where, "message": _SAID.get(error["type"], error["msg"])}
+
+
+def _known(path: Sequence[str | int]) -> Iterator[str | int]:
+    """The way into a body as far as it is ours: the name of an unknown field, or a name in a
+    free-form object, is the client's own text and is not sent back."""
+    fields = {name for schema in In.__subclasses__() for name in schema.model_fields}
+    return takewhile(lambda part: isinstance(part, int) or part in fields, path)
 
 
 _SAID = {

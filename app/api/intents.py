@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
+from annotated_types import MaxLen
 from fastapi import APIRouter, Depends, Path
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -22,10 +23,15 @@ def _a_name(name: str) -> str:
     name = clean(name)
     if not all(one.isalnum() or one in "_-/.+& " for one in name):
         raise PydanticCustomError("bad_name", "takes letters, digits and _ - / . + & only")
+    if name.endswith("/examples") or {"", ".", ".."} & set(name.split("/")):
+        # It is part of addresses, where these would mean another thing.
+        raise PydanticCustomError("bad_name", "has a part that cannot stand in an address")
     return name
 
 
-IntentName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_a_name)]
+IntentName = Annotated[
+    str, Field(min_length=1, max_length=200), AfterValidator(_a_name), MaxLen(200)
+]
 InPath = Annotated[str, Path(max_length=200), AfterValidator(clean)]
 ExampleText = Annotated[str, Field(max_length=1000), AfterValidator(clean)]
 Replies = Annotated[list[CleanText], Field(max_length=50)]

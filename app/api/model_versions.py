@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from sqlalchemy import Connection
+from pydantic import StrictInt
 
 from app.api.auth import Admin, admin
 from app.api.dependencies import App, In, Out
@@ -41,7 +41,7 @@ class VersionList(Out):
 
 
 class Promotion(In):
-    expected_epoch: int | None = None
+    expected_epoch: StrictInt | None = None
     """Refuse (409) if somebody promoted another version since this epoch."""
 
 
@@ -73,13 +73,13 @@ async def show(number: Number, app: App) -> Version:
 async def promote(number: Number, promotion: Promotion, principal: Admin, app: App) -> Live:
     """Running turns end with the version that read them; the next utterance meets the new one."""
 
-    def act(connection: Connection) -> model_versions.Live:
-        model_versions.artifact(connection, number)  # a damaged one is refused here
-        return model_versions.promote(
-            connection, number, by=principal.owner, expected_epoch=promotion.expected_epoch
+    await app.live.try_out(number)
+    live = await app.database.write(
+        lambda c: model_versions.promote(
+            c, number, by=principal.owner, expected_epoch=promotion.expected_epoch
         )
-
-    return await _switch(app, await app.database.write(act))
+    )
+    return await _switch(app, live)
 
 
 @router.post("/rollback")

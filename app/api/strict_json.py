@@ -5,10 +5,12 @@ later, in the database, in a response, or in whoever reads a name's other value.
 """
 
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
+from annotated_types import MaxLen
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, Field
@@ -54,7 +56,11 @@ def parse(body: bytes) -> Any:
         raise BadJson(f"the JSON is nested deeper than {MOST_NESTING} levels")
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_small_int
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_int=_small_int,
+            parse_float=_finite_float,
         )
     except json.JSONDecodeError as error:
         raise BadJson(f"this is not JSON: see character {error.pos}") from None
@@ -72,13 +78,16 @@ def clean(text: str) -> str:
             "or half of a surrogate pair",
         )
     text = unicodedata.normalize("NFC", text).strip()
-    if not text or all(unicodedata.category(one) in ("Cf", "Zs") for one in text):
+    if all(one.isspace() or unicodedata.category(one) == "Cf" for one in text):
         raise PydanticCustomError("empty_text", "is empty")
     return text
 
 
-CleanText = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(clean)]
-ShortText = Annotated[str, Field(max_length=200), AfterValidator(clean)]
+# The limit holds twice: some characters become three in the composed form.
+CleanText = Annotated[
+    str, Field(max_length=MOST_CHARACTERS), AfterValidator(clean), MaxLen(MOST_CHARACTERS)
+]
+ShortText = Annotated[str, Field(max_length=200), AfterValidator(clean), MaxLen(200)]
 
 
 def _unstorable(character: str) -> bool:
@@ -122,3 +131,10 @@ def _small_int(digits: str) -> int:
     if len(digits) > 18:
         raise BadJson("a number is too large")
     return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):  # 1e400: no JSON writer could give it back
+        raise BadJson("a number is too large")
+    return number

@@ -34,7 +34,7 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 
 class NewTurn(In):
     text: CleanText
-    deadline_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
+    deadline_ms: Annotated[int, Field(ge=100, le=600_000, strict=True)] | None = None
     """When a generator cannot finish in time, what it has by then is final (`degraded`)."""
 
 

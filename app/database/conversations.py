@@ -8,9 +8,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_
 
+from app.database.cursor import after, position
 from app.database.tables import conversations, now, turns
 from app.dialogue.state import DialogueState
-from app.errors import InvalidInput, NotFound
+from app.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,14 @@ def newest_first(
         .limit(limit + 1)
     )
     if cursor is not None:
-        seconds, _, row_id = cursor.partition("_")
-        try:
-            before = (float(seconds), row_id)
-        except ValueError:
-            raise InvalidInput("this cursor is not one of ours", code="bad_cursor") from None
-        query = query.where(tuple_(conversations.c.updated_at, conversations.c.id) < before)
+        query = query.where(
+            tuple_(conversations.c.updated_at, conversations.c.id) < position(cursor)
+        )
     rows = connection.execute(query).all()
     page = rows[:limit]
     more = len(rows) > limit
     return [_from_row(row) for row in page], (
-        f"{page[-1].updated_at!r}_{page[-1].id}" if more else None
+        after(page[-1].updated_at, page[-1].id) if more else None
     )
 
 

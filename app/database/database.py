@@ -80,6 +80,7 @@ def _engine(url: str) -> Engine:
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=READING_THREADS + 1,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"connect_timeout": 5},
         )
     raise ConfigurationError(f"{backend} is not supported; use sqlite or postgresql")
@@ -90,6 +91,7 @@ def _sqlite_engine(url: str) -> Engine:
         url,
         poolclass=QueuePool,
         pool_size=READING_THREADS + 1,
+        hide_parameters=True,  # they are people's words; errors are logged
         connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
     )
 

@@ -1,6 +1,7 @@
 """The operator's documents, cut into passages and searched by words."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +41,7 @@ def put(connection: Connection, name: str, *, title: str = "", markdown: str) ->
     heading, pieces = cut(markdown)
     if not pieces:
         raise InvalidInput("the document has headings only; give it text", code="empty_document")
-    values = {"title": title or heading or name, "text": markdown, "updated_at": now()}
+    values = {"title": (title or heading or name)[:300], "text": markdown, "updated_at": now()}
     document_id = connection.scalar(
         update(documents).where(documents.c.name == name).values(values).returning(documents.c.id)
     )
@@ -82,7 +83,8 @@ def search(connection: Connection, question: str, *, most: int = 8) -> list[Pass
 def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
     """The first top heading, and (section title, text) for each section.
 
-    A section longer than a passage should be is cut between its paragraphs."""
+    A section longer than a passage should be is cut between its paragraphs, a paragraph
+    between its sentences or lines, a sentence between its words."""
     heading, section, paragraphs = "", "", list[str]()
     pieces: list[tuple[str, str]] = []
 
@@ -92,7 +94,7 @@ def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
 
     for block in re.split(r"\n\s*\n|(?m:(?=^#{1,6}\s))", markdown.replace("\r\n", "\n")):
         lines = block.strip().split("\n")
-        if found := re.match(r"(#{1,6})\s+(.*?)\s*#*$", lines[0]):
+        if found := re.match(r"(#{1,6})\s+(.*?)(?:\s+#+)?\s*$", lines[0]):
             close()
             if len(found[1]) == 1 and not heading:
                 heading, section = found[2], ""
@@ -106,16 +108,33 @@ def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _bodies(paragraphs: list[str]) -> list[str]:
-    bodies: list[list[str]] = []
+    parts = [part for one in paragraphs for part in _packed(_sentences(one), between="")]
+    return _packed(parts, between="\n\n")
+
+
+def _packed(parts: Iterable[str], *, between: str) -> list[str]:
+    """As many neighbours together as a passage has room for."""
+    packs: list[list[str]] = []
     room = 0
-    for paragraph in paragraphs:
-        words = len(paragraph.split())
-        if not bodies or words > room:
-            bodies.append([])
+    for part in parts:
+        words = len(part.split())
+        if not packs or words > room:
+            packs.append([])
             room = _MOST_WORDS_IN_A_PASSAGE
-        bodies[-1].append(paragraph)
+        packs[-1].append(part)
         room -= words
-    return ["\n\n".join(body) for body in bodies]
+    return [between.join(pack).strip() for pack in packs]
+
+
+def _sentences(paragraph: str) -> Iterator[str]:
+    """With the space behind them, none longer than a passage."""
+    for sentence in re.split(r"(?<=[.!?]\s)|(?<=\n)", paragraph):
+        words = sentence.split()
+        if len(words) <= _MOST_WORDS_IN_A_PASSAGE:
+            yield sentence
+            continue
+        for start in range(0, len(words), _MOST_WORDS_IN_A_PASSAGE):
+            yield " ".join(words[start : start + _MOST_WORDS_IN_A_PASSAGE]) + " "
 
 
 # The column weights: a word in the section's title counts three times one in its text.

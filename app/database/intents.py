@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from app.database import assistant
+from app.database.cursor import after, position
 from app.database.tables import examples, intents, now
 from app.errors import Conflict, InvalidInput, NotFound
 from intent.interface import OUT_OF_SCOPE
@@ -82,7 +83,6 @@ def change(
     replies: Sequence[str] | None = None,
 ) -> Intent:
     """None leaves a field as it is."""
-    _check(new_name or name, replies or ())
     values: dict[str, Any] = {"updated_at": now()}
     if new_name is not None:
         values["name"] = new_name
@@ -100,7 +100,9 @@ def change(
     if changed.rowcount == 0:
         raise NotFound("intent")
     assistant.touch(connection)
-    return get(connection, new_name or name)
+    intent = get(connection, new_name or name)
+    _check(intent.name, intent.replies)  # raising undoes the change
+    return intent
 
 
 def remove(connection: Connection, name: str) -> None:
@@ -121,17 +123,11 @@ def examples_of(
         .limit(limit + 1)
     )
     if cursor is not None:
-        seconds, _, row_id = cursor.partition("_")
-        try:
-            query = query.where(
-                tuple_(examples.c.created_at, examples.c.id) < (float(seconds), row_id)
-            )
-        except ValueError:
-            raise InvalidInput("this cursor is not one of ours", code="bad_cursor") from None
+        query = query.where(tuple_(examples.c.created_at, examples.c.id) < position(cursor))
     rows = connection.execute(query).all()
     page = rows[:limit]
     return [_example_from_row(row) for row in page], (
-        f"{page[-1].created_at!r}_{page[-1].id}" if len(rows) > limit else None
+        after(page[-1].created_at, page[-1].id) if len(rows) > limit else None
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from app.database.tables import model_versions, now, promotions
-from app.errors import Conflict, NotFound, TwofoldError
+from app.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Live:
     epoch: int
 
 
-class DamagedArtifact(TwofoldError):
+class DamagedArtifact(Conflict):
     code = "damaged_artifact"
 
 

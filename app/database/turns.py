@@ -6,7 +6,7 @@ who may write: a worker that comes back late carries an old one, and changes no 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +20,10 @@ from sqlalchemy import (
     bindparam,
     exists,
     insert,
-    or_,
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from app.database.tables import conversations, now, turns
 from app.dialogue.routing import Decision
@@ -56,9 +56,23 @@ def accept(
     connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]
 ) -> Turn:
     """Store the utterance with the next number of its conversation; when no earlier turn is
-    open, decide it as well, and finish it when a reply is at hand."""
-    if new.idempotency_key is not None and (seen := _seen(connection, new)) is not None:
+    open, decide it as well, and finish it when a reply is at hand. A request whose key was
+    seen before gets the turn that is stored already."""
+    if (seen := _seen(connection, new)) is not None:
         return seen
+    try:
+        with connection.begin_nested():
+            return _store(connection, new, decide, timing)
+    except IntegrityError:
+        # Another replica stored this key after we had looked; the savepoint gave the number back.
+        if (seen := _seen(connection, new)) is None:
+            raise
+        return seen
+
+
+def _store(
+    connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]
+) -> Turn:
     conversation = connection.execute(
         update(conversations)
         .where(conversations.c.id == new.conversation_id, conversations.c.owner == new.owner)
@@ -202,11 +216,20 @@ def cancel(connection: Connection, owner: str, turn_id: str) -> Turn:
     return get(connection, owner, turn_id)
 
 
-def adopt_orphans(connection: Connection, worker: str, *, all_open: bool = False) -> list[Turn]:
+def adopt_orphans(
+    connection: Connection,
+    worker: str,
+    *,
+    answering: Collection[str] = (),
+    all_open: bool = False,
+) -> list[Turn]:
     """Take over turns whose worker is gone: its lease is over, or (`all_open`, where only one
-    process can exist) this process has just started. Too often started: failed."""
+    process can exist) this process has just started. Too often started: failed.
+
+    `answering` are the turns that this worker is at work on. Its others are orphans like
+    anybody's: it gave them up when the database did not take their end."""
     orphaned = _OPEN if all_open else and_(_OPEN, turns.c.lease_until < now())
-    orphaned = and_(orphaned, or_(turns.c.worker != worker, turns.c.worker.is_(None)))
+    orphaned = and_(orphaned, turns.c.id.not_in(answering))
     connection.execute(
         update(turns)
         .where(orphaned, turns.c.fence >= MOST_STARTS)
@@ -290,6 +313,8 @@ def rate(connection: Connection, owner: str, turn_id: str, feedback: Feedback | 
 
 
 def _seen(connection: Connection, new: NewTurn) -> Turn | None:
+    if new.idempotency_key is None:
+        return None
     row = connection.execute(
         select(turns).where(
             turns.c.owner == new.owner, turns.c.idempotency_key == new.idempotency_key

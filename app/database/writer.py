@@ -1,7 +1,8 @@
 """One thread writes: what has gathered while the last commit ran goes into the next one.
 
 Every operation is a plain function of a connection, so that a transaction can never wait for
-a network. In a shared commit each has a savepoint: a bad row fails alone.
+a network. In a shared commit each has a savepoint: a bad row fails alone. An operation may
+be run again after its transaction was rolled back.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
         self._closed = False
+        self._entrance = threading.Lock()
+        """Nothing may enter the queue behind the None that ends it: nobody would answer it."""
 
     async def submit(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._enqueue(operation))
@@ -50,19 +53,21 @@ class Writer:
 
     def close(self) -> None:
         """Drains: what was submitted before is still committed."""
-        if not self._closed:
-            self._closed = True
+        with self._entrance:
+            closing, self._closed = not self._closed, True
+        if closing:
             self._queue.put(None)
             self._thread.join()
 
     def _enqueue(self, operation: Operation[T]) -> "Future[T]":
-        if self._closed:
-            raise Unavailable("the server is shutting down")
         entry = _Entry(operation)
-        try:
-            self._queue.put_nowait(entry)
-        except queue.Full:
-            raise Overloaded("the database cannot keep up; try again shortly") from None
+        with self._entrance:
+            if self._closed:
+                raise Unavailable("the server is shutting down")
+            try:
+                self._queue.put_nowait(entry)
+            except queue.Full:
+                raise Overloaded("the database cannot keep up; try again shortly") from None
         return entry.future
 
     def _run(self) -> None:
@@ -95,12 +100,18 @@ class Writer:
                         with connection.begin_nested():
                             outcomes.append((entry, entry.operation(connection), None))
                     except DBAPIError as error:
-                        if error.connection_invalidated:
+                        if error.connection_invalidated or _is_deadlock(error):
                             raise
                         outcomes.append((entry, None, error))
                     except Exception as error:
                         outcomes.append((entry, None, error))
         except Exception as error:  # begin or commit failed: nothing of this batch is there
+            if len(batch) > 1 and _is_deadlock(error):
+                # Another replica's commit locks the same rows in another order. Operations
+                # that hold nothing while they wait for their first row wait in no circle.
+                for entry in batch:
+                    self._commit([entry])
+                return
             log.error("commit failed", error=type(error).__name__, operations=len(batch))
             for entry in batch:
                 _fail(entry, error)
@@ -110,6 +121,11 @@ class Writer:
                 entry.future.set_result(value)
             else:
                 _fail(entry, failure)
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    """PostgreSQL chose us as the victim (SQLite has one writer, and so no deadlocks)."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "40P01"
 
 
 def _fail(entry: _Entry, error: BaseException) -> None:

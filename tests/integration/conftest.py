@@ -11,6 +11,7 @@ from app.api.dependencies import Services
 from app.database import api_keys, intents, model_versions
 from app.database.api_keys import Scope
 from app.database.database import Database
+from app.live import LoadClassifier
 from app.main import create_app
 from app.secret import load_secret
 from app.settings import Settings
@@ -60,6 +61,7 @@ def serving(
     predictions: dict[str, Prediction] | None = None,
     *,
     teach: bool = True,
+    load: LoadClassifier | None = None,
 ) -> Iterator[Served]:
     database = Database(settings.url)
     pepper = load_secret(settings)
@@ -78,7 +80,7 @@ def serving(
     app = create_app(
         settings,
         generator=generator or ScriptedGenerator(["A story about a fox."]),
-        load=lambda _: FakeClassifier(predictions or PREDICTIONS),
+        load=load or (lambda _: FakeClassifier(predictions or PREDICTIONS)),
     )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Served(client, user, other, admin, app.state.services)

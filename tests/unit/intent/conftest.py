@@ -4,15 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
 
 from intent.classifier import GRUClassifier
 from intent.data import Example, TrainingSet, training_set
 from intent.interface import OUT_OF_SCOPE
 from intent.training import Epoch, Trained, TrainingConfig, train
-
-settings.register_profile("unhurried", deadline=None)  # the first call of torch takes a second
-settings.load_profile("unhurried")
 
 TEXTS = {
     "track_order": [

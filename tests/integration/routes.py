@@ -1,0 +1,125 @@
+"""Every route that the OpenAPI document lists, with things that exist to call it on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from app.database.tables import metadata
+from tests.integration.conftest import Served
+
+METHODS = ("get", "post", "put", "patch", "delete")
+ABSENT = "0" * 32
+
+VALID_BODIES: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/v1/session"): {"key": "tf_no_such_key"},
+    ("POST", "/v1/conversations"): {"title": "A talk", "variables": {"name": "Ada"}},
+    ("POST", "/v1/conversations/{conversation_id}/turns"): {"text": "hello", "deadline_ms": 5000},
+    ("PUT", "/v1/turns/{turn_id}/feedback"): {"rating": "up", "comment": "good"},
+    ("POST", "/v1/route"): {"text": "hello", "conversation_id": ABSENT},
+    ("PUT", "/admin/assistant"): {
+        "name": "Juno",
+        "greeting": "Hello!",
+        "suggestions": ["Where is my parcel?"],
+        "variables": {"shop": "Pine & Cone"},
+    },
+    ("POST", "/admin/intents"): {
+        "name": "ask_price",
+        "title": "Ask the price",
+        "replies": ["It is free."],
+        "examples": ["what does it cost"],
+    },
+    ("PATCH", "/admin/intents/{name}"): {
+        "name": "salute",
+        "title": "Say hello",
+        "replies": ["Hello!"],
+    },
+    ("POST", "/admin/intents/{name}/examples"): {"texts": ["good evening"]},
+    ("PATCH", "/admin/examples/{example_id}"): {"text": "good night"},
+    ("POST", "/admin/training-jobs"): {},
+    ("POST", "/admin/model-versions/{number}/promote"): {"expected_epoch": 1},
+    ("POST", "/admin/model-versions/rollback"): {"expected_epoch": 1},
+    ("PUT", "/admin/documents/{name}"): {"title": "Returns", "text": "You have 30 days."},
+    ("POST", "/admin/keys"): {"name": "somebody", "scope": "user"},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    takes_body: bool
+
+    @property
+    def is_admin(self) -> bool:
+        return self.path.startswith("/admin/")
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """One that the route takes; None where it takes none."""
+        return VALID_BODIES[self.method, self.path] if self.takes_body else None
+
+    def url(self, things: Mapping[str, str]) -> str:
+        return self.path.format_map(things)
+
+
+def routes(served: Served) -> list[Route]:
+    found = list(_routes(served.client.app.openapi()))
+    with_bodies = {(one.method, one.path) for one in found if one.takes_body}
+    assert with_bodies == set(VALID_BODIES), "give each new route a body that it takes"
+    return found
+
+
+def things_of_ada(served: Served) -> dict[str, str]:
+    """One of each, by the name that it has in paths; conversations and turns are Ada's."""
+    client, admin = served.client, served.admin
+    conversation = served.conversation()
+    turn = served.say(conversation, "hello").json()["id"]
+    added = client.post("/admin/intents/greet/examples", json={"texts": ["hello"]}, headers=admin)
+    client.put("/admin/documents/delivery", json={"text": "It takes 3 days."}, headers=admin)
+    job = client.post("/admin/training-jobs", json={}, headers=admin).json()["id"]
+    # Its events end only when the job does.
+    client.post(f"/admin/training-jobs/{job}/cancel", headers=admin)
+    key = client.post("/admin/keys", json={"name": "old"}, headers=admin).json()["id"]
+    return {
+        "conversation_id": conversation,
+        "turn_id": turn,
+        "example_id": added.json()["items"][0]["id"],
+        "job_id": job,
+        "key_id": key,
+        "name": "greet",
+        "number": "1",
+    }
+
+
+def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables, to see that nothing has changed."""
+
+    def read(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+        return {
+            table.name: sorted(map(tuple, connection.execute(select(table))), key=repr)
+            for table in metadata.sorted_tables
+        }
+
+    return served.services.database.read_now(read)
+
+
+def assert_problem(response: Any, *statuses: int) -> dict[str, Any]:
+    """The response's problem+json."""
+    assert response.status_code in (statuses or range(400, 500)), response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["code"] not in ("", "http_error", "error", "internal")
+    assert problem["title"] != "Error"
+    assert problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"] != ""
+    return problem
+
+
+def _routes(document: dict[str, Any]) -> Iterator[Route]:
+    for path, operations in document["paths"].items():
+        for method in METHODS:
+            if method in operations:
+                yield Route(method.upper(), path, "requestBody" in operations[method])
