@@ -26,7 +26,7 @@ from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.migration import migrate
-from app.dialogue.chatbot import Chatbot
+from app.dialogue.chatbot import Chatbot, FindPassages
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
 from app.errors import ConfigurationError
@@ -213,7 +213,7 @@ def _tell_failure(name: str, error: Exception) -> None:
     log.warning("generator failed", generator=name, error=type(error).__name__)
 
 
-def _passages_of(database: Database):  # type: ignore[no-untyped-def]
+def _passages_of(database: Database) -> FindPassages:
     async def find(question: str) -> Sequence[Passage]:
         return await database.read(lambda c: stored_documents.search(c, question))
 

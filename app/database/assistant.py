@@ -1,9 +1,9 @@
 """The assistant itself: its name, greeting and variables, and the replies it may say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from app.database.tables import assistant, intents
 from app.dialogue.responses import IntentReplies, ReplyBook
@@ -11,17 +11,15 @@ from app.dialogue.responses import IntentReplies, ReplyBook
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    name: str = "Twofold"
-    greeting: str = "Hello! How can I help you?"
-    suggestions: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    name: str
+    greeting: str
+    suggestions: tuple[str, ...]
+    variables: Mapping[str, str]
     """For `{name}` in replies."""
 
 
 def get(connection: Connection) -> Assistant:
-    row = connection.execute(select(assistant)).one_or_none()
-    if row is None:
-        return Assistant()
+    row = connection.execute(select(assistant)).one()
     return Assistant(row.name, row.greeting, tuple(row.suggestions), dict(row.variables))
 
 
@@ -39,24 +37,12 @@ def put(connection: Connection, new: Assistant) -> Assistant:
 
 
 def revision(connection: Connection) -> int:
-    return connection.scalar(select(assistant.c.revision)) or 0
+    return int(connection.execute(select(assistant.c.revision)).scalar_one())
 
 
 def touch(connection: Connection) -> None:
     """Tell every replica that replies or variables have changed."""
-    touched = connection.execute(update(assistant).values(revision=assistant.c.revision + 1))
-    if touched.rowcount == 0:
-        fresh = Assistant()
-        connection.execute(
-            insert(assistant).values(
-                id=1,
-                name=fresh.name,
-                greeting=fresh.greeting,
-                suggestions=[],
-                variables={},
-                revision=1,
-            )
-        )
+    connection.execute(update(assistant).values(revision=assistant.c.revision + 1))
 
 
 def reply_book(connection: Connection) -> ReplyBook:

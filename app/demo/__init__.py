@@ -1,6 +1,7 @@
 """The bundled assistant: Juno, the help desk of an online shop for outdoors and home."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from sqlalchemy import Connection
@@ -22,5 +23,5 @@ def load(connection: Connection) -> exchange.Imported | None:
     return loaded
 
 
-def _yaml(name: str):  # type: ignore[no-untyped-def]
+def _yaml(name: str) -> Any:
     return yaml.safe_load((FOLDER / name).read_text("utf-8"))

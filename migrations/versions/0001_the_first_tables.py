@@ -165,6 +165,10 @@ def upgrade() -> None:
     with op.batch_alter_table('turns', schema=None) as batch_op:
         batch_op.create_index('ix_turns_open', ['lease_until'], unique=False, sqlite_where=sa.text("status IN ('accepted', 'generating')"), postgresql_where=sa.text("status IN ('accepted', 'generating')"))
         batch_op.create_index('uq_turns_one_generating', ['conversation_id'], unique=True, sqlite_where=sa.text("status = 'generating'"), postgresql_where=sa.text("status = 'generating'"))
+    op.execute(
+        "INSERT INTO assistant (id, name, greeting, suggestions, variables) "
+        "VALUES (1, 'Twofold', 'Hello! How can I help you?', '[]', '{}')"
+    )
     if op.get_bind().dialect.name == "sqlite":
         _full_text_search_in_sqlite()
     else:

@@ -1,0 +1,180 @@
+"""The command line, on a data folder of its own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import VERSION, cli
+from app.database import api_keys, documents, intents
+from app.database.api_keys import Scope
+from app.database.database import Database
+from app.errors import ConfigurationError, InvalidInput, NotFound, TwofoldError
+from app.secret import load_secret
+from app.settings import Settings
+
+NLU = """version: "3.1"
+nlu:
+- intent: greet
+  examples: |
+    - hello there
+    - good morning
+- intent: goodbye
+  examples: |
+    - bye
+    - see you later
+responses:
+  utter_greet:
+  - text: Hello!
+  - text: Hi!
+"""
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # away from a developer's own .env
+    monkeypatch.setenv("TWOFOLD_DATA_DIR", str(tmp_path / "var"))
+    for name in ("TWOFOLD_DATABASE_URL", "TWOFOLD_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def twofold(folder: Path) -> Run:
+    def run(*arguments: object, fails: bool = False) -> Result:
+        result = CliRunner().invoke(cli, [str(one) for one in arguments])
+        assert (result.exit_code != 0) == fails, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def nlu(folder: Path) -> Path:
+    path = folder / "nlu.yml"
+    path.write_text(NLU)
+    return path
+
+
+def opened(folder: Path) -> Database:
+    return Database(f"sqlite:///{folder / 'var' / 'twofold.db'}")
+
+
+def test_the_version_is_the_projects(twofold: Run) -> None:
+    assert twofold("version").output == f"twofold {VERSION}\n"
+
+
+def test_a_created_key_opens_with_its_scope(twofold: Run, folder: Path) -> None:
+    key = twofold("keys", "create", "Ada", "--scope", "admin").output.strip()
+    pepper = load_secret(Settings(_env_file=None))
+    database = opened(folder)
+    found = database.read_now(lambda c: api_keys.find(c, key, pepper=pepper))
+    database.close()
+    assert (found.name, found.scope) == ("Ada", Scope.ADMIN)
+
+
+def test_keys_are_listed_without_their_secret_and_revoked(twofold: Run) -> None:
+    key = twofold("keys", "create", "Ada").output.strip()
+    listed = twofold("keys", "list").output
+    key_id, scope, prefix, state, name = listed.split()
+    assert (scope, state, name) == ("user", "living", "Ada")
+    assert prefix == f"{key[:12]}…"
+    assert key not in listed
+    twofold("keys", "revoke", key_id)
+    assert " revoked " in twofold("keys", "list").output
+    again = twofold("keys", "revoke", key_id, fails=True)
+    assert isinstance(again.exception, NotFound)
+
+
+def test_an_unknown_scope_is_refused(twofold: Run) -> None:
+    assert "user or admin" in twofold("keys", "create", "Ada", "--scope", "god", fails=True).output
+
+
+def test_imported_data_is_there_once_and_comes_out_again(
+    twofold: Run, folder: Path, nlu: Path
+) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "shop.md").write_text("# Shop\n\nOpen from nine to five.")
+    said = twofold("import", nlu, folder / "docs").output
+    assert said == "2 intents, 4 new examples, 2 replies, 1 documents\n"
+    assert "0 new examples" in twofold("import", nlu).output
+    database = opened(folder)
+    greet = database.read_now(lambda c: intents.get(c, "greet"))
+    shop = database.read_now(lambda c: documents.get(c, "shop"))
+    database.close()
+    assert (greet.examples, greet.replies) == (2, ("Hello!", "Hi!"))
+    assert shop.title == "Shop"
+
+
+@pytest.mark.parametrize("ending", [".yml", ".jsonl", ".csv"])
+def test_what_is_exported_can_be_imported_elsewhere(
+    twofold: Run, folder: Path, nlu: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twofold("import", nlu)
+    out = folder / f"all{ending}"
+    assert twofold("export", out).output == "4 examples\n"
+    monkeypatch.setenv("TWOFOLD_DATA_DIR", str(folder / "elsewhere"))
+    assert "2 intents, 4 new examples" in twofold("import", out).output
+
+
+def test_an_export_names_its_format_by_its_ending(twofold: Run, folder: Path) -> None:
+    twofold("export", folder / "all.xlsx", fails=True)
+    assert not (folder / "all.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["missing.yml", "picture.png"])
+def test_a_file_that_cannot_be_imported_is_named(twofold: Run, folder: Path, name: str) -> None:
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    refused = twofold("import", folder / name, fails=True).exception
+    assert isinstance(refused, InvalidInput)
+    assert name in refused.message
+
+
+def test_a_broken_training_file_stores_nothing(twofold: Run, folder: Path, nlu: Path) -> None:
+    (folder / "broken.yml").write_text("nlu: [")
+    refused = twofold("import", nlu, folder / "broken.yml", fails=True).exception
+    assert isinstance(refused, InvalidInput)
+    assert "broken.yml" in refused.message
+    assert twofold("export", folder / "all.csv").output == "0 examples\n"
+
+
+def test_the_doctor_finds_a_fresh_installation_well_and_touches_nothing(
+    twofold: Run, folder: Path
+) -> None:
+    findings = {one["name"]: one for one in json.loads(twofold("doctor", "--json").output)}
+    assert all(one["fine"] for one in findings.values())
+    assert {"python", "torch", "sqlite", "database", "secret", "disk", "server"} <= set(findings)
+    assert findings["server"]["detail"] == "not running"
+    assert not (folder / "var").exists()
+
+
+def test_the_doctor_sees_a_secret_that_others_can_read(twofold: Run, folder: Path) -> None:
+    twofold("keys", "create", "Ada")
+    assert all(one["fine"] for one in json.loads(twofold("doctor", "--json").output))
+    (folder / "var" / "secret").chmod(0o644)
+    said = twofold("doctor", fails=True).output
+    assert "FAIL" in said
+    assert "make it 600" in said
+
+
+def test_a_wrong_setting_is_named_without_its_value(
+    twofold: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOFOLD_SECRET", "hunter2")
+    refused = twofold("keys", "list", fails=True).exception
+    assert isinstance(refused, ConfigurationError)
+    assert refused.message.startswith("TWOFOLD_SECRET: ")
+    assert "hunter2" not in refused.message
+
+
+def test_a_database_that_is_away_is_said_in_one_sentence(
+    twofold: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOFOLD_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    refused = twofold("keys", "list", fails=True).exception
+    assert isinstance(refused, TwofoldError)
+    assert "does not answer" in refused.message
