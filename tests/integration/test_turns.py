@@ -65,7 +65,8 @@ def test_a_stream_can_be_taken_up_where_it_broke(served: Served) -> None:
     headers = served.user | {"Last-Event-ID": "1.8"}
     with served.client.stream("GET", f"/v1/turns/{turn['id']}/events", headers=headers) as got:
         events = _events(got.iter_lines())
-    assert [(name, data.get("text")) for name, data in events][0] == ("delta", "about a fox.")
+    name, data = events[0]
+    assert (name, data["text"]) == ("delta", "about a fox.")
 
 
 def test_the_same_idempotency_key_is_one_turn(served: Served) -> None:
