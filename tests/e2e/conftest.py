@@ -106,7 +106,7 @@ class Server:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The demo, trained once for all tests."""
     server = Server(tmp_path_factory.mktemp("demo"), "--demo").start()
@@ -163,16 +163,20 @@ def engine() -> Iterator[Engine]:
     running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium from the system, or playwright's own; skips where there is none."""
+    """Chromium from the system, or playwright's own; skips where there is none, but not in CI.
+
+    Not for longer than this package: playwright's event loop runs in this thread until it is
+    closed, and no other test could start one."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = os.environ.get("TWOFOLD_CHROMIUM") or next(
         (path for name in names if (path := shutil.which(name))), None
     )
     with sync_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("no Chromium here: install it, or run `playwright install chromium`")
+            why = "no Chromium here: install it, or run `playwright install chromium`"
+            pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
         browser = playwright.chromium.launch(
             executable_path=found,
             args=[
