@@ -103,7 +103,7 @@ def _disk(settings: Settings) -> Finding:
 def _server(settings: Settings) -> Finding:
     """Memory of the server with all its children, and what it burns while nobody asks."""
     try:
-        process = psutil.Process(int((settings.data_dir / "server.pid").read_text()))
+        process = psutil.Process(int(settings.process_file.read_text()))
         family = [process, *process.children(recursive=True)]
         before = sum(_cpu_seconds(one) for one in family)
         time.sleep(CPU_SAMPLE_SECONDS)

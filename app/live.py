@@ -46,6 +46,7 @@ class LiveAssistant:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifier")
         self._snapshot = _Snapshot()
         self._refreshing = asyncio.Lock()
+        self._tried: tuple[int, IntentClassifier] | None = None
         self._refused_epoch: int | None = None
         self._follower: asyncio.Task[None] | None = None
 
@@ -78,11 +79,12 @@ class LiveAssistant:
         return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds)
 
     async def try_out(self, number: int) -> None:
-        """Raises DamagedArtifact when this version could not be served, NotFound when it is not
-        there; changes nothing."""
+        """Load a version without serving it; a promotion that follows finds it ready.
+
+        Raises DamagedArtifact when it could not be served, NotFound when it is not there."""
         data = await self._database.read(lambda c: model_versions.artifact(c, number))
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._load, data)
+            self._tried = number, await self._loaded(data)
         except IntentError as error:
             raise model_versions.DamagedArtifact(
                 f"model version {number} cannot be loaded; train again"
@@ -108,16 +110,21 @@ class LiveAssistant:
     async def _load_version(self, number: int | None) -> IntentClassifier | None:
         if number is None:
             return None
+        tried, self._tried = self._tried, None
+        if tried is not None and tried[0] == number:
+            return tried[1]
         try:
             data = await self._database.read(lambda c: model_versions.artifact(c, number))
-            classifier = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._load, data
-            )
+            classifier = await self._loaded(data)
         except (IntentError, model_versions.DamagedArtifact) as error:
             log.error("model version refused", model_version=number, error=str(error))
             return None
         log.info("model version live", model_version=number, bytes=len(data))
         return classifier
+
+    async def _loaded(self, artifact: bytes) -> IntentClassifier:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._load, artifact)
 
     async def _follow(self) -> None:
         while True:

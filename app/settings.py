@@ -69,3 +69,8 @@ class Settings(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         return self.url.startswith("sqlite")
+
+    @property
+    def process_file(self) -> Path:
+        """Holds the running server's process id; locked while it runs."""
+        return self.data_dir / "server.pid"

@@ -90,16 +90,19 @@ class TurnRunner:
         Works for any turn of this owner, whichever replica answers it."""
         turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
         live = self._live.get(turn_id)
-        if live is not None:
+        if live is not None and not turn.status.is_final:
             async with aclosing(live.watch()) as grown:
                 async for turn in grown:
                     yield turn
-        while not turn.status.is_final:
+            if turn.status.is_final:
+                return
+            turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
+        while True:
             yield turn
+            if turn.status.is_final:
+                return
             await asyncio.sleep(POLL_SECONDS)
             turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
-        if live is None or live.turn != turn:
-            yield turn
 
     async def final(self, owner: str, turn_id: str, *, wait_seconds: float | None = None) -> Turn:
         """The turn when it is final, or as it is when the wait is over."""
@@ -278,14 +281,12 @@ class _LiveTurn:
         return dirty and not self.is_final
 
     async def watch(self) -> AsyncGenerator[Turn]:
+        """Every state that a listener who keeps up can see; the last one always."""
         while True:
-            changed = self._changed
+            changed, ended, final = self._changed, self._ended, self.is_final
             if self.turn is not None:
-                final = self.is_final
                 yield self.turn if final else _with_text(self.turn, self.text)
-                if final:
-                    return
-            if self._ended:
+            if ended or final:
                 return
             await changed.wait()
 

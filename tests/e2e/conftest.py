@@ -69,7 +69,7 @@ class Server:
         self._reader.start()
         return self
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, may_fail: bool = False) -> str:
         """A `twofold` command on the same data."""
         return subprocess.run(
             [sys.executable, "-m", "app.cli", *arguments],
@@ -77,7 +77,7 @@ class Server:
             env=self._environment,
             capture_output=True,
             text=True,
-            check=True,
+            check=not may_fail,
             timeout=120,
         ).stdout
 
