@@ -134,6 +134,7 @@ I want my parcel wrapped nicely""".splitlines()
 
 def test_the_keyboard_is_enough(demo: Server, page: Page) -> None:
     page.goto(demo.url)
+    expect(page.get_by_test_id("composer")).to_be_enabled()
     page.get_by_test_id("composer").focus()
     page.keyboard.type("first line")
     page.keyboard.press("Shift+Enter")
