@@ -37,7 +37,7 @@ from app.settings import Settings
 from app.training_runner import TrainingLimits, TrainingRunner
 from app.turn_runner import TurnRunner
 from generator.embedded import EmbeddedGenerator
-from generator.fallback import FallbackGenerator, FixedGenerator
+from generator.fallback import FallbackGenerator, FixedGenerator, Link
 from generator.interface import Generator, Limits, Passage
 from intent.interface import IntentClassifier
 
@@ -167,7 +167,7 @@ def training_runner(database: Database, settings: Settings) -> TrainingRunner:
 
 def build_generator(settings: Settings) -> Generator:
     """The configured chain, with an apology as its last link."""
-    links: list[Generator] = []
+    links: list[Link] = []
     for name in (part.strip() for part in settings.generators.split(",") if part.strip()):
         make = _GENERATORS.get(name)
         if make is None:
@@ -175,8 +175,8 @@ def build_generator(settings: Settings) -> Generator:
                 f"TWOFOLD_GENERATORS: there is no generator of this name; "
                 f"choose from {', '.join(_GENERATORS)}"
             )
-        links.append(make(settings))
-    return FallbackGenerator([*links, FixedGenerator(APOLOGY)], on_failure=_tell_failure)
+        links.append(Link(make(settings), settings.first_piece_seconds))
+    return FallbackGenerator([*links, Link(FixedGenerator(APOLOGY))], on_failure=_tell_failure)
 
 
 def _embedded(_: Settings) -> Generator:

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     local_model: str = ""
     """A Hugging Face causal language model: a folder or a hub name."""
     generation_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+    first_piece_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """A generator that has said nothing by then is late: the next one of the chain answers."""
     generation_tokens: Annotated[int, Field(gt=0, le=8192)] = 256
     system_prompt: str = (
         "You are a helpful assistant. Answer from the given reference passages when they fit; "

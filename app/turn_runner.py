@@ -151,8 +151,8 @@ class TurnRunner:
                     match event:
                         case Accepted(turn) | Finished(turn):
                             live.show(turn)
-                        case Delta(text=piece):
-                            live.grow(piece)
+                        case Delta():
+                            pass  # the journal has it, and tells whoever listens
         except TwofoldError as error:  # refused before it was stored, or taken away from us
             live.refuse(error)
         except Exception as error:
@@ -337,7 +337,8 @@ class _Journal:
         return await self._database.read(lambda c: turns.history(c, turn))
 
     async def grow(self, text: str) -> None:
-        """The runner's next beat writes it, with those of all other turns, in one commit."""
+        """Heard at once; the runner's next beat writes it, with those of all other turns."""
+        self.live.grow(text)
 
     async def finish(self, reply: Reply, timing: Timing) -> Turn:
         turn = self._turn
