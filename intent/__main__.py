@@ -56,9 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
     train.add_argument("--seed", type=_natural, default=0)
     train.add_argument("--epochs", type=_positive, help="at most (default: by size of the data)")
-    train.add_argument("--cell", choices=["rnn", "gru", "lstm"], default="gru")
-    train.add_argument("--layers", type=int, choices=range(1, 9), default=1, metavar="N")
-    train.add_argument("--directions", type=int, choices=[1, 2], default=2)
+    begin = train.add_mutually_exclusive_group()
+    begin.add_argument("--encoder", metavar="FILE", help="another pre-trained encoder")
+    begin.add_argument("--from-scratch", action="store_true", help="without any")
+    train.add_argument("--cell", choices=["rnn", "gru", "lstm"], help="from scratch")
+    train.add_argument("--layers", type=int, choices=range(1, 9), metavar="N", help="from scratch")
+    train.add_argument("--directions", type=int, choices=[1, 2], help="from scratch")
     train.add_argument("--created-at", metavar="TIME", help="noted in the file's card as it is")
     train.set_defaults(run=_train)
 
@@ -68,6 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=_evaluate)
+
+    pretrain = commands.add_parser(
+        "pretrain", parents=[threads], help="a transformer's knowledge of sentences to an encoder"
+    )
+    pretrain.add_argument(
+        "--corpus", nargs="+", required=True, metavar="FILE", help="sentences: .txt or .jsonl, .gz"
+    )
+    pretrain.add_argument("--teacher", required=True, metavar="PATH", help="a sentence encoder")
+    pretrain.add_argument("-o", "--output", required=True, metavar="FILE")
+    pretrain.add_argument(
+        "--work", metavar="DIR", help="keeps what an interrupted run goes on from"
+    )
+    pretrain.add_argument("--epochs", type=_positive, default=None)
+    pretrain.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
+    pretrain.set_defaults(run=_pretrain)
 
     classify = commands.add_parser(
         "classify", parents=[threads], help='JSON lines {"text"} in, predictions out'
@@ -115,18 +133,23 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from intent import artifact
-    from intent.training import Epoch, TrainingConfig, train
+    from intent.pretraining import SHIPPED, PretrainedEncoder
+    from intent.training import FINE_TUNING, Epoch, TrainingConfig, train
 
     torch.set_num_threads(options.threads)
-    config = TrainingConfig(
+    sizes = {name: getattr(options, name) for name in ("cell", "layers", "directions")}
+    sizes = {name: value for name, value in sizes.items() if value is not None}
+    scratch = options.from_scratch or bool(sizes)  # an encoder brings its own sizes
+    encoder = None if scratch else PretrainedEncoder.load(Path(options.encoder or SHIPPED))
+    config = replace(
+        FINE_TUNING if encoder else TrainingConfig(**sizes),
         seed=options.seed,
         epochs=options.epochs,
-        cell=options.cell,
-        layers=options.layers,
-        directions=options.directions,
     )
     with _progress(options.progress) as show:
-        for step in train(data, config, valid=valid, created_at=options.created_at):
+        for step in train(
+            data, config, valid=valid, encoder=encoder, created_at=options.created_at
+        ):
             if isinstance(step, Epoch):
                 show(step)
             else:
@@ -148,6 +171,57 @@ def _train(options: argparse.Namespace) -> None:
         if evaluation:
             print(_summary(evaluation))
         print(f"saved {options.output}")
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    import torch
+
+    from intent.pretraining import (
+        PretrainedEncoder,
+        PretrainingConfig,
+        TransformerTeacher,
+        embed_corpus,
+        pretrain,
+        read_corpus,
+    )
+
+    torch.set_num_threads(options.threads)
+    output = Path(options.output)
+    work = Path(options.work or f"{options.output}.work")
+    sentences = read_corpus([Path(path) for path in options.corpus])
+    teacher = TransformerTeacher(Path(options.teacher))
+    targets = embed_corpus(
+        teacher,
+        sentences,
+        work,
+        on_shard=lambda done, of: print(f"teacher: {done} of {of} sentences", file=sys.stderr),
+    )
+    config = PretrainingConfig()
+    if options.epochs:
+        config = replace(config, epochs=options.epochs)
+    about = {
+        "teacher": teacher.name,
+        "corpus": [Path(path).name for path in options.corpus],
+        "command": "python -m intent pretrain --corpus … --teacher … -o …",
+    }
+    steps = pretrain(
+        sentences, targets, config, teacher=teacher, checkpoint=work / "checkpoint.pt", card=about
+    )
+    for step in steps:
+        if isinstance(step, PretrainedEncoder):
+            content = step.to_bytes()
+            output.write_bytes(content)
+            print(f"saved {output}, {len(content):,} bytes")
+        elif options.progress == "json":
+            _say({"event": "epoch", **asdict(step)})
+        else:
+            print(
+                f"epoch {step.number}/{step.of}  loss {step.train_loss:.4f}  "
+                f"cosine {step.valid_cosine:.4f}  agreement {step.valid_agreement:.1%}  "
+                f"{step.seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _read(paths: list[str], oos: list[str] | None = None) -> "TrainingSet":

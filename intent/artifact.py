@@ -98,12 +98,11 @@ def to_bytes(artifact: Artifact) -> bytes:
     """The same bytes for the same artifact."""
     scope = artifact.scope
     tensors = {WEIGHT + name: weight.contiguous() for name, weight in artifact.weights.items()}
-    tensors["vocabulary"] = _json_tensor(artifact.vocabulary.words)
+    tensors["vocabulary"] = json_tensor(artifact.vocabulary.words)
     tensors["scope.inside"] = scope.inside.contiguous()
     tensors["scope.outside"] = scope.outside.contiguous()
     tensors["scope.seen_ngrams"] = scope.seen_ngrams.contiguous()
     about = {
-        "format_version": FORMAT_VERSION,
         "shape": asdict(artifact.shape),
         "intents": artifact.intents,
         "temperature": artifact.temperature,
@@ -114,13 +113,28 @@ def to_bytes(artifact: Artifact) -> bytes:
         },
         "card": artifact.card,
     }
+    return pack(about, tensors)
+
+
+def from_bytes(content: bytes) -> Artifact:
+    about, tensors = unpack(content)
+    try:
+        return _assemble(about, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"the file's parts do not fit together ({error}); {REMEDY}") from error
+
+
+def pack(about: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """One safetensors file with a checksum over everything in it."""
+    about = {"format_version": FORMAT_VERSION, **about}
     about["sha256"] = _digest(about, tensors)
     metadata = {METADATA_KEY: json.dumps(about, sort_keys=True, allow_nan=False)}
     content: bytes = safetensors.torch.save(tensors, metadata)
     return content
 
 
-def from_bytes(content: bytes) -> Artifact:
+def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `pack` was given. Raises ArtifactError for anything else, and for any damage."""
     about = _read_metadata(content)
     version = about.get("format_version")
     if version != FORMAT_VERSION:
@@ -134,10 +148,7 @@ def from_bytes(content: bytes) -> Artifact:
         raise ArtifactError(f"the file is damaged; {REMEDY}") from error
     if about.pop("sha256", None) != _digest(about, tensors):
         raise ArtifactError(f"the file is damaged (its checksum differs); {REMEDY}")
-    try:
-        return _assemble(about, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"the file's parts do not fit together ({error}); {REMEDY}") from error
+    return about, tensors
 
 
 def _read_metadata(content: bytes) -> dict[str, Any]:
@@ -168,7 +179,7 @@ def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 def _assemble(about: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
     """The checksum holds already; this refuses a file that was made wrong."""
     shape = _check_shape(about["shape"])
-    words = _read_json_tensor(tensors["vocabulary"])
+    words = read_json_tensor(tensors["vocabulary"])
     intents = about["intents"]
     for what, names, count in (
         ("words", words, shape.vocabulary),
@@ -253,12 +264,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _json_tensor(value: Any) -> Tensor:
+def json_tensor(value: Any) -> Tensor:
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def _read_json_tensor(tensor: Tensor) -> Any:
+def read_json_tensor(tensor: Tensor) -> Any:
     if tensor.dtype != torch.uint8 or tensor.ndim != 1:
         raise ValueError("text of another type")
     return json.loads(tensor.numpy().tobytes())

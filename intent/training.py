@@ -19,6 +19,8 @@ from intent.data import Example, TrainingSet, data_hash, lint, split
 from intent.evaluation import Evaluation, evaluate
 from intent.interface import TrainingDataError
 from intent.network import BatchBuilder, Cell, IntentNetwork, NetworkShape, Noise
+from intent.optimization import batches_by_length, learning_rate_share
+from intent.pretraining import PretrainedEncoder
 from intent.scope import (
     LEAST_DEVIATION,
     ScopeDetector,
@@ -28,13 +30,16 @@ from intent.scope import (
     combine,
     quantize,
 )
-from intent.text import Vocabulary, build_vocabulary, ngram_hashes, tokenize
+from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, ngram_hashes, tokenize
 
 FEWEST_FOR_CALIBRATION = 20
 FLATTERY = 1.0
 """How much lower an utterance not trained on may score than the worst one trained on, where
 too few are held out to know."""
 OUTSIDE_HELD_OUT = 0.5
+ENCODER_SIZES = ("cell", "directions", "layers", "embedding", "hidden", "features")
+FIRST_CONFIDENCE = 10.0
+"""The logit of an utterance right at the middle of its intent, before training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,13 @@ class TrainingConfig:
     features: int = 256
     min_word_count: int = 2
     epochs: int | None = None
+    least_epochs: int = 25
+    least_steps: int = 400
+    most_epochs: int = 80
     batch_size: int | None = None
     learning_rate: float = 3e-3
+    encoder_learning_rate: float | None = None
+    """Of a pre-trained encoder, which has less to learn than the head; None: the same."""
     warm_up_share: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -71,9 +81,21 @@ class TrainingConfig:
         """With `epochs` and `batch_size` filled in."""
         batch_size = self.batch_size or (64 if count > 3_000 else 32 if count > 200 else 16)
         steps = math.ceil(count / batch_size)
-        least = 12 if count > 3_000 else 25
-        epochs = self.epochs or min(80, max(least, math.ceil(400 / steps)))
+        least = min(self.least_epochs, 12 if count > 3_000 else 25)
+        wanted = max(least, math.ceil(self.least_steps / steps))
+        epochs = self.epochs or min(self.most_epochs, wanted)
         return replace(self, epochs=epochs, batch_size=batch_size)
+
+
+FINE_TUNING = TrainingConfig(
+    encoder_learning_rate=1e-3,
+    embedding_dropout=0.2,
+    feature_dropout=0.3,
+    least_epochs=12,
+    least_steps=900,
+    most_epochs=40,
+)
+"""From a pre-trained encoder, which brings its own sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +124,13 @@ def train(
     config: TrainingConfig | None = None,
     *,
     valid: TrainingSet | None = None,
+    encoder: PretrainedEncoder | None = None,
     created_at: str | None = None,
 ) -> Iterator[Epoch | Trained]:
     """Yields every `Epoch`, then `Trained`. Stop asking, and it stops.
+
+    `encoder`: where the network begins; without one, from scratch. Sizes in `config` count only
+    from scratch.
 
     Without `valid`, a part of `data` is held out for early stopping, calibration and
     evaluation; the finished network still knows the words of that part and counts it as in
@@ -114,24 +140,26 @@ def train(
     errors = [str(problem) for problem in lint(data) if problem.severity == "error"]
     if errors:
         raise TrainingDataError(errors)
-    config = config or TrainingConfig()
+    config = config or (FINE_TUNING if encoder else TrainingConfig())
     kept, apart = _set_apart(data, valid, config)
-    config = config.for_examples(len(kept.examples))
+    rounds = 2 if valid is None and apart.examples else 1
     intents = kept.intents
-    lesson = _tokenize(kept.examples, intents)
     check = _tokenize(apart.examples, intents)
     if valid is not None and not check.tokens:
         raise TrainingDataError(["the validation data has no example of any trained intent; add"])
-    vocabulary = build_vocabulary(lesson.tokens, min_count=config.min_word_count)
-    network = _new_network(config, vocabulary, intents)
-    strangers = _tokens(kept.out_of_scope)
-    yield from _fit(network, vocabulary, lesson, check, strangers, config)
-
-    artifact = _calibrate(network, vocabulary, intents, lesson, check, kept, apart)
+    student = _Student(kept, intents, config, encoder)
+    yield from student.fit(check, rounds=rounds, number=1)
+    artifact = _calibrate(student, check, kept, apart)
     evaluation = None
     if apart.examples:
         basis = "validation data" if valid is not None else "held out from the training data"
         evaluation = evaluate(GRUClassifier(artifact), apart, basis=basis)
+    if rounds == 2:
+        # What was held out has done its work: it may teach too. Calibration stays as it is.
+        student = _Student(data, intents, config, encoder)
+        yield from student.fit(_tokenize((), intents), rounds=2, number=2)
+        artifact = student.into(artifact)
+    config = student.config
     card: dict[str, Any] = {
         "config": asdict(config),
         "data_hash": data_hash(data),
@@ -143,7 +171,7 @@ def train(
     if created_at is not None:
         card["created_at"] = created_at
     everything = _tokenize(data.examples, intents)
-    scope = _remember(artifact, network, everything, _tokens(data.out_of_scope))
+    scope = _remember(artifact, student.network, everything, _tokens(data.out_of_scope))
     yield Trained(replace(artifact, scope=scope, card=card), evaluation)
 
 
@@ -183,6 +211,55 @@ def _tokens(examples: Sequence[Example]) -> list[list[str]]:
     return [tokens for example in examples if (tokens := tokenize(example.text))]
 
 
+class _Student:
+    """A network on its way: where it begins, and what it learns from."""
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        intents: Sequence[str],
+        config: TrainingConfig,
+        encoder: PretrainedEncoder | None,
+    ) -> None:
+        self.intents = tuple(intents)
+        self.lesson = _tokenize(data.examples, intents)
+        self._strangers = _tokens(data.out_of_scope)
+        vocabulary = build_vocabulary(self.lesson.tokens, min_count=config.min_word_count)
+        if encoder is not None:
+            words = {*encoder.vocabulary.words, *vocabulary.words}
+            vocabulary = Vocabulary(tuple(sorted(words)))
+            sizes = {name: getattr(encoder.shape, name) for name in ENCODER_SIZES}
+            config = replace(config, **sizes)
+        self.vocabulary = vocabulary
+        self.config = config.for_examples(len(data.examples))
+        self.network = _new_network(self.config, vocabulary, intents)
+        if encoder is not None:
+            _begin_at(encoder, self.network, vocabulary)
+            _point_head_at_intents(self.network, vocabulary, self.lesson)
+
+    def fit(self, check: _Tokenized, *, rounds: int, number: int) -> Iterator[Epoch]:
+        """Round `number` of so many; leaves the best epoch's weights, rounded as in the file."""
+        assert self.config.epochs is not None
+        for epoch in _fit(
+            self.network, self.vocabulary, self.lesson, check, self._strangers, self.config
+        ):
+            before = (number - 1) * self.config.epochs
+            yield replace(epoch, number=before + epoch.number, of=rounds * self.config.epochs)
+        self.network.load_state_dict({name: w.float() for name, w in self._weights().items()})
+
+    def into(self, artifact: Artifact) -> Artifact:
+        """The artifact with this network."""
+        return replace(
+            artifact,
+            shape=self.network.shape,
+            weights=self._weights(),
+            vocabulary=self.vocabulary,
+        )
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.half() for name, weight in self.network.state_dict().items()}
+
+
 def _new_network(
     config: TrainingConfig, vocabulary: Vocabulary, intents: Sequence[str]
 ) -> IntentNetwork:
@@ -199,6 +276,38 @@ def _new_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return IntentNetwork(shape)
+
+
+@torch.no_grad()
+def _begin_at(encoder: PretrainedEncoder, network: IntentNetwork, vocabulary: Vocabulary) -> None:
+    """A word that the encoder does not know begins where its n-grams place it."""
+    weights = {name: weight.float() for name, weight in encoder.weights.items()}
+    known = weights.pop("word_vectors.own.weight")
+    network.encoder.load_state_dict(weights, strict=False)
+    own = network.encoder.word_vectors.own.weight
+    ngrams = network.encoder.word_vectors.ngrams.weight
+    for number, word in enumerate(vocabulary.words, start=1):
+        place = encoder.vocabulary.number(word)
+        own[number] = (
+            known[place]
+            if place
+            else ngrams[[value % NGRAM_BUCKETS for value in ngram_hashes(word)]].mean(0)
+        )
+
+
+@torch.no_grad()
+def _point_head_at_intents(
+    network: IntentNetwork, vocabulary: Vocabulary, lesson: _Tokenized
+) -> None:
+    """The head begins at the mean direction of each intent's examples (a prototype, as in
+    Snell et al. 2017), so that training starts from sense."""
+    _, features = _infer(network, BatchBuilder(vocabulary), lesson.tokens)
+    directions = nn.functional.normalize(features, dim=1)
+    sums = torch.zeros_like(network.head.weight).index_add_(0, lesson.labels, directions)
+    prototypes = nn.functional.normalize(sums, dim=1)
+    length = features.norm(dim=1).mean().clamp_min(1e-6)
+    network.head.weight.copy_(prototypes * (FIRST_CONFIDENCE / length))
+    network.head.bias.zero_()
 
 
 def _fit(
@@ -222,11 +331,19 @@ def _fit(
     )
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        [
+            {
+                "params": list(network.encoder.parameters()),
+                "lr": config.encoder_learning_rate or config.learning_rate,
+            },
+            {"params": list(network.head.parameters()), "lr": config.learning_rate},
+        ],
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     steps = config.epochs * math.ceil(len(lesson.tokens) / config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate_share(step / steps, config.warm_up_share)
+        optimizer, lambda step: learning_rate_share(step / steps, config.warm_up_share)
     )
     lowest, highest, epochs_without = math.inf, 0.0, 0
     best_weights: dict[str, Tensor] | None = None
@@ -234,7 +351,9 @@ def _fit(
         started = time.perf_counter()
         losses: list[float] = []
         norms: list[float] = []
-        for chosen in _batches(lesson.tokens, config.batch_size, shuffler):
+        for chosen in batches_by_length(
+            lesson.tokens, range(len(lesson.tokens)), config.batch_size, shuffler
+        ):
             met = shuffler.sample(strangers, min(len(strangers), config.batch_size // 4))
             batch = build([lesson.tokens[n] for n in chosen] + met)
             loss = _loss(network(batch, noise)[0], lesson.labels[chosen], config)
@@ -281,28 +400,6 @@ def _loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
     return loss
 
 
-def _learning_rate_share(progress: float, warm_up: float) -> float:
-    """Up in a line, then down along half a cosine (Loshchilov and Hutter 2017)."""
-    if progress < warm_up:
-        return max(progress / warm_up, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-
-def _batches(
-    tokenized: Sequence[Sequence[str]], size: int, shuffler: random.Random
-) -> list[list[int]]:
-    """Random batches of utterances of similar length, so that little is padding."""
-    order = list(range(len(tokenized)))
-    shuffler.shuffle(order)
-    batches: list[list[int]] = []
-    pool = 16 * size
-    for start in range(0, len(order), pool):
-        by_length = sorted(order[start : start + pool], key=lambda n: len(tokenized[n]))
-        batches += [by_length[i : i + size] for i in range(0, len(by_length), size)]
-    shuffler.shuffle(batches)
-    return batches
-
-
 def _validate(
     network: IntentNetwork, build: BatchBuilder, check: _Tokenized
 ) -> tuple[float | None, float | None]:
@@ -313,7 +410,7 @@ def _validate(
     return loss, (logits.argmax(1) == check.labels).double().mean().item()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _infer(
     network: IntentNetwork, build: BatchBuilder, tokenized: Sequence[Sequence[str]]
 ) -> tuple[Tensor, Tensor]:
@@ -328,23 +425,15 @@ def _infer(
 
 
 def _calibrate(
-    network: IntentNetwork,
-    vocabulary: Vocabulary,
-    intents: Sequence[str],
-    lesson: _Tokenized,
-    check: _Tokenized,
-    kept: TrainingSet,
-    apart: TrainingSet,
+    student: _Student, check: _Tokenized, kept: TrainingSet, apart: TrainingSet
 ) -> Artifact:
-    """Rounds the weights to the precision of the file first, so that all that follows holds
-    for the file."""
-    weights = {name: weight.half() for name, weight in network.state_dict().items()}
-    network.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    """What the network's logits and features are worth, by utterances it was not trained on."""
+    network, vocabulary, lesson = student.network, student.vocabulary, student.lesson
     artifact = Artifact(
         shape=network.shape,
-        weights=weights,
+        weights={},
         vocabulary=vocabulary,
-        intents=tuple(intents),
+        intents=student.intents,
         temperature=1.0,
         scope=ScopeDetector(
             inside=torch.empty(0, network.shape.features, dtype=torch.int8),
@@ -383,7 +472,7 @@ def _calibrate(
         deviations=tuple(deviations.tolist()),
         threshold=threshold,
     )
-    return replace(artifact, temperature=temperature, scope=scope)
+    return student.into(replace(artifact, temperature=temperature, scope=scope))
 
 
 def _remember(

@@ -61,8 +61,9 @@ def test_training_tells_the_worker_of_every_epoch(data_file: Path, tmp_path: Pat
     result = run("train", data_file, "-o", target, "--progress", "json", "--epochs", 2, "--seed", 3)
     assert result.returncode == 0, result.stderr
     *epochs, saved = rows(result.stdout)
-    assert [epoch["event"] for epoch in epochs] == ["epoch", "epoch"]
-    assert [(epoch["number"], epoch["of"]) for epoch in epochs] == [(1, 2), (2, 2)]
+    assert {epoch["event"] for epoch in epochs} == {"epoch"}
+    assert [(epoch["number"], epoch["of"]) for epoch in epochs] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [epoch["valid_loss"] is None for epoch in epochs] == [False, False, True, True]
     assert {"train_loss", "valid_loss", "valid_accuracy", "gradient_norm", "seconds"} <= set(
         epochs[0]
     )
