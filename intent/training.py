@@ -156,7 +156,8 @@ def train(
         evaluation = evaluate(GRUClassifier(artifact), apart, basis=basis)
     if rounds == 2:
         # What was held out has done its work: it may teach too. Calibration stays as it is.
-        student = _Student(data, intents, config, encoder)
+        same = replace(config, epochs=student.config.epochs)
+        student = _Student(data, intents, same, encoder)
         yield from student.fit(_tokenize((), intents), rounds=2, number=2)
         artifact = student.into(artifact)
     config = student.config
