@@ -88,7 +88,7 @@ class TrainingConfig:
 
 
 FINE_TUNING = TrainingConfig(
-    encoder_learning_rate=1e-3,
+    encoder_learning_rate=2e-3,
     embedding_dropout=0.2,
     feature_dropout=0.3,
     least_epochs=12,
