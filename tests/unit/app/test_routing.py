@@ -86,7 +86,7 @@ def test_a_question_offers_two_intents_that_together_are_sure_enough(
     decision = policy.choose(given_prediction, state)
     if decision.route is Route.CLARIFY:
         best, second = decision.alternatives[:2]
-        assert best.confidence + second.confidence >= policy.instant_threshold
+        assert best.confidence + second.confidence >= policy.clarify_threshold
         assert second.confidence >= policy.least_share_of_second * best.confidence
 
 
