@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 READING_THREADS = 3
+SQLITE_PATIENCE = 10.0
+"""Seconds to wait for another process's lock."""
 
 
 class Database:
@@ -92,12 +95,17 @@ def _sqlite_engine(url: str) -> Engine:
         poolclass=QueuePool,
         pool_size=READING_THREADS + 1,
         hide_parameters=True,  # they are people's words; errors are logged
-        connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": SQLITE_PATIENCE,
+            "isolation_level": None,
+        },
     )
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        _use_write_ahead_log(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -108,6 +116,20 @@ def _sqlite_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """The first switch of a new file fails at once while somebody else writes: SQLite's own
+    time-out does not hold for it, so two servers that start together would trip each other."""
+    deadline = time.monotonic() + SQLITE_PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def sqlite_has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:

@@ -1,7 +1,9 @@
 """The tables, from nothing to this release's."""
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -84,6 +86,22 @@ def test_servers_that_start_together_migrate_once(empty_url: str) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(start, range(3))) == [newest()] * 3
+
+
+def test_a_new_file_that_somebody_is_writing_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(f"sqlite:///{path}")
+    with ThreadPoolExecutor(1) as pool:
+        mode = pool.submit(database.read_now, lambda c: c.scalar(text("PRAGMA journal_mode")))
+        with pytest.raises(TimeoutError):
+            mode.result(timeout=0.2)
+        other.execute("COMMIT")
+        assert mode.result(timeout=10) == "wal"
+    database.close()
+    other.close()
 
 
 def test_an_unusable_url_is_refused_with_an_example() -> None:
