@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Connection
 
+from app.classifying import ClassifierThread
 from app.database import assistant, model_versions
 from app.database.database import Database
 from app.dialogue.chatbot import Reading
@@ -35,15 +35,12 @@ class _Snapshot:
 
 
 class LiveAssistant:
-    """Follows promotions and edits, by this process or another, within a second or so.
-
-    One thread classifies: a network has no use for more, and requests do not queue behind
-    each other's thread pools."""
+    """Follows promotions and edits, by this process or another, within a second or so."""
 
     def __init__(self, database: Database, load: LoadClassifier) -> None:
         self._database = database
         self._load = load
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifier")
+        self._classifying = ClassifierThread()
         self._snapshot = _Snapshot()
         self._refreshing = asyncio.Lock()
         self._tried: tuple[int, IntentClassifier] | None = None
@@ -65,16 +62,14 @@ class LiveAssistant:
     async def close(self) -> None:
         if self._follower is not None:
             self._follower.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._classifying.close)
 
     async def read(self, text: str) -> Reading:
         snapshot = self._snapshot
         if snapshot.classifier is None:
             return Reading(None, None, snapshot.replies, 0.0)
         start = time.perf_counter()
-        prediction = await asyncio.get_running_loop().run_in_executor(
-            self._thread, snapshot.classifier.classify, text
-        )
+        prediction = await self._classifying.classify(snapshot.classifier, text)
         milliseconds = (time.perf_counter() - start) * 1000
         return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds)
 
@@ -84,7 +79,7 @@ class LiveAssistant:
         Raises DamagedArtifact when it could not be served, NotFound when it is not there."""
         data = await self._database.read(lambda c: model_versions.artifact(c, number))
         try:
-            self._tried = number, await self._loaded(data)
+            self._tried = number, await asyncio.to_thread(self._load, data)
         except IntentError as error:
             raise model_versions.DamagedArtifact(
                 f"model version {number} cannot be loaded; train again"
@@ -115,16 +110,12 @@ class LiveAssistant:
             return tried[1]
         try:
             data = await self._database.read(lambda c: model_versions.artifact(c, number))
-            classifier = await self._loaded(data)
+            classifier = await asyncio.to_thread(self._load, data)
         except (IntentError, model_versions.DamagedArtifact) as error:
             log.error("model version refused", model_version=number, error=str(error))
             return None
         log.info("model version live", model_version=number, bytes=len(data))
         return classifier
-
-    async def _loaded(self, artifact: bytes) -> IntentClassifier:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._load, artifact)
 
     async def _follow(self) -> None:
         while True:

@@ -146,11 +146,8 @@ def open_database(settings: Settings) -> Database:
 
 
 def load_classifier(artifact: bytes) -> IntentClassifier:
-    import torch
-
     from intent.classifier import GRUClassifier
 
-    torch.set_num_threads(1)  # one utterance is too little work to share
     return GRUClassifier.load(artifact)
 
 

@@ -1,6 +1,7 @@
 """`python -m intent`: train, evaluate and classify from the command line."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -15,8 +16,7 @@ from intent.interface import OUT_OF_SCOPE, ArtifactError, IntentError, TrainingD
 if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
     from intent.classifier import GRUClassifier
     from intent.data import TrainingSet
-    from intent.evaluation import Evaluation
-    from intent.training import Epoch
+    from intent.fitting import Epoch
 
 DATA_HELP = "file or folder: Rasa NLU .yml, .jsonl or .csv with text and intent"
 MAX_LINE_BYTES = 2**20
@@ -24,6 +24,8 @@ MAX_LINE_BYTES = 2**20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # texts may hold what a terminal cannot show
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
@@ -65,12 +67,22 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--created-at", metavar="TIME", help="noted in the file's card as it is")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", parents=[threads], help="how good a file is")
+    evaluate = commands.add_parser("evaluate", help="how good a file is, and where it is not")
     evaluate.add_argument("file", metavar="FILE")
     evaluate.add_argument("data", nargs="+", metavar="DATA", help=DATA_HELP)
     evaluate.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
-    evaluate.add_argument("--json", action="store_true")
+    evaluate.add_argument(
+        "--training", nargs="+", metavar="DATA", help="for leaks; else what the file remembers"
+    )
+    evaluate.add_argument("--json", action="store_true", help="all figures as one object")
+    evaluate.add_argument("--report", metavar="FILE", help="one HTML page with plots")
     evaluate.set_defaults(run=_evaluate)
+
+    explain = commands.add_parser("explain", help="why an utterance gets its intent")
+    explain.add_argument("file", metavar="FILE")
+    explain.add_argument("text", metavar="TEXT", nargs="+")
+    explain.add_argument("--json", action="store_true")
+    explain.set_defaults(run=_explain)
 
     pretrain = commands.add_parser(
         "pretrain", parents=[threads], help="a transformer's knowledge of sentences to an encoder"
@@ -87,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
     pretrain.set_defaults(run=_pretrain)
 
-    classify = commands.add_parser(
-        "classify", parents=[threads], help='JSON lines {"text"} in, predictions out'
-    )
+    classify = commands.add_parser("classify", help='JSON lines {"text"} in, predictions out')
     classify.add_argument("file", metavar="FILE")
     classify.set_defaults(run=_classify)
     return parser
@@ -116,9 +126,7 @@ def _say(event: dict[str, Any]) -> None:
 def _train(options: argparse.Namespace) -> None:
     from intent.data import lint
 
-    folder = Path(options.output).absolute().parent
-    if not folder.is_dir():  # said now rather than after minutes of training
-        raise ArtifactError(f"{options.output}: its folder does not exist; create it first")
+    _check_folder(options.output)
     data = _read(options.data, options.oos)
     valid = _read(options.valid) if options.valid else None
     for notice in data.notices:
@@ -133,8 +141,10 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from intent import artifact
-    from intent.pretraining import SHIPPED, PretrainedEncoder
-    from intent.training import FINE_TUNING, Epoch, TrainingConfig, train
+    from intent.encoder import SHIPPED, PretrainedEncoder
+    from intent.fitting import FINE_TUNING, Epoch, TrainingConfig
+    from intent.terminal import summary
+    from intent.training import train
 
     torch.set_num_threads(options.threads)
     sizes = {name: getattr(options, name) for name in ("cell", "layers", "directions")}
@@ -169,21 +179,16 @@ def _train(options: argparse.Namespace) -> None:
         )
     else:
         if evaluation:
-            print(_summary(evaluation))
+            print(summary(evaluation))
         print(f"saved {options.output}")
 
 
 def _pretrain(options: argparse.Namespace) -> None:
     import torch
 
-    from intent.pretraining import (
-        PretrainedEncoder,
-        PretrainingConfig,
-        TransformerTeacher,
-        embed_corpus,
-        pretrain,
-        read_corpus,
-    )
+    from intent.encoder import PretrainedEncoder
+    from intent.pretraining import PretrainingConfig, pretrain
+    from intent.teacher import TransformerTeacher, embed_corpus, read_corpus
 
     torch.set_num_threads(options.threads)
     output = Path(options.output)
@@ -275,73 +280,73 @@ def _figures(epoch: "Epoch") -> str:
     return figures
 
 
-def _summary(evaluation: "Evaluation") -> str:
-    lines = [
-        f"{evaluation.accuracy:.1%} right ({evaluation.accuracy_low:.1%} to "
-        f"{evaluation.accuracy_high:.1%}), {evaluation.examples:,} utterances, {evaluation.basis}"
-    ]
-    outside = evaluation.out_of_scope
-    if outside:
-        lines.append(
-            f"out of scope: {1 - outside.let_through:.1%} of {outside.examples} recognised, "
-            f"{1 - evaluation.in_scope_rate:.1%} false alarms"
-        )
-    return "\n".join(lines)
-
-
 def _evaluate(options: argparse.Namespace) -> None:
+    from intent.examination import examine
+    from intent.terminal import progress, show_examination
+
+    if options.report:
+        _check_folder(options.report)
     data = _read(options.data, options.oos)
     if not data.examples:
         raise TrainingDataError([f"{options.data[0]}: no examples of any intent; add some"])
+    training = _read(options.training) if options.training else None
     classifier = _load(options)
-    from intent.evaluation import evaluate
+    if not set(data.intents) & set(classifier.intents):
+        known = ", ".join(classifier.intents[:3])
+        raise TrainingDataError(
+            [f"{options.data[0]}: {options.file} knows none of its intents, but {known} and so on"]
+        )
+    with progress() as on_progress:
+        examination = examine(
+            classifier,
+            data,
+            basis="the given utterances",
+            training=training,
+            on_progress=on_progress,
+        )
+    if options.report:
+        from intent.report import render
 
-    evaluation = evaluate(classifier, data, basis="the given utterances")
+        names = ", ".join(Path(path).name for path in options.data)
+        page = render(examination, title=f"{Path(options.file).name} on {names}")
+        _write(options.report, page)
     if options.json:
-        print(json.dumps(evaluation.to_json(), ensure_ascii=False))
+        print(json.dumps(examination.to_json(), ensure_ascii=False))
     else:
-        _show_evaluation(evaluation)
+        show_examination(examination)
+        if options.report:
+            print(f"saved {options.report}")
+
+
+def _check_folder(output: str) -> None:
+    """Said now rather than after minutes of work."""
+    if not Path(output).absolute().parent.is_dir():
+        raise ArtifactError(f"{output}: its folder does not exist; create it first")
+
+
+def _write(output: str, page: str) -> None:
+    try:
+        Path(output).write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        reason = error.strerror or "it cannot be written"
+        raise ArtifactError(f"{output}: {reason}; name another file") from error
 
 
 def _load(options: argparse.Namespace) -> "GRUClassifier":
-    import torch
-
     from intent.classifier import GRUClassifier
 
-    torch.set_num_threads(options.threads)
     return GRUClassifier.load(options.file)
 
 
-def _show_evaluation(evaluation: "Evaluation") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def _explain(options: argparse.Namespace) -> None:
+    from intent.explanation import explain
+    from intent.terminal import show_explanation
 
-    console = Console()
-    console.print(escape(_summary(evaluation)))
-    figures = (
-        f"macro F1 {evaluation.macro_f1:.3f}, "
-        f"calibration error {evaluation.expected_calibration_error:.3f}, "
-        f"called in scope {evaluation.in_scope_rate:.1%}"
-    )
-    if evaluation.out_of_scope:
-        outside = evaluation.out_of_scope
-        figures += (
-            f"\nout of scope: AUROC {outside.auroc:.3f}, "
-            f"false positives at 95 % {outside.false_positive_rate_at_95:.1%}"
-        )
-    console.print(figures)
-    intents = Table("intent", "examples", "precision", "recall", "F1", title="weakest intents")
-    for score in sorted(evaluation.intents, key=lambda score: score.f1)[:15]:
-        rates = (f"{rate:.1%}" for rate in (score.precision, score.recall, score.f1))
-        intents.add_row(escape(score.intent), str(score.examples), *rates)
-    console.print(intents)
-    if evaluation.confusions:
-        mixed = Table("expected", "predicted", "times", "for example", title="confusions")
-        for confusion in evaluation.confusions[:15]:
-            cells = confusion.expected, confusion.predicted, confusion.count, confusion.example
-            mixed.add_row(*(escape(str(cell)) for cell in cells))
-        console.print(mixed)
+    explanation = explain(_load(options), " ".join(options.text))
+    if options.json:
+        print(json.dumps(explanation.to_json(), ensure_ascii=False))
+    else:
+        show_explanation(explanation)
 
 
 def _classify(options: argparse.Namespace) -> None:

@@ -5,20 +5,25 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
 
+from intent.engine import Network
 from intent.interface import ArtifactError
-from intent.network import CELLS, IntentNetwork, NetworkShape
-from intent.scope import SIGNALS, ScopeDetector
+from intent.quantization import QuantizedRows
+from intent.scope import SIGNALS, ScopeDetector, StoredExamples
+from intent.shape import CELLS, NetworkShape
 from intent.text import Vocabulary
 
-FORMAT_VERSION = 1
+Tensor = NDArray[Any]
+
+FORMAT_VERSION = 2
 METADATA_KEY = "twofold.intent"  # one key only: safetensors does not keep several in order
 MAX_BYTES = 64 * 2**20
 MAX_HEADER_BYTES = 8 * 2**20
@@ -32,28 +37,20 @@ LARGEST_SIZES = {
     "features": 4_096,
 }
 WEIGHT = "network."
+SCALES = ".scales"
 REMEDY = "train it again, or restore the file from a backup"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Everything that classification needs. Weights are held in half precision."""
+    """Everything that classification needs."""
 
-    shape: NetworkShape
-    weights: dict[str, Tensor]
-    vocabulary: Vocabulary
+    network: Network
     intents: tuple[str, ...]
     temperature: float
     scope: ScopeDetector
     card: dict[str, Any]
     """What it was trained on, how, and how good it is; plain JSON, read by people."""
-
-    def network(self) -> IntentNetwork:
-        with torch.device("meta"):  # allocates nothing and draws no random numbers
-            network = IntentNetwork(self.shape)
-        weights = {name: weight.float() for name, weight in self.weights.items()}
-        network.load_state_dict(weights, assign=True)
-        return network.requires_grad_(False).eval()
 
 
 def save(artifact: Artifact, path: str | os.PathLike[str]) -> None:
@@ -96,14 +93,19 @@ def load(source: str | os.PathLike[str] | bytes) -> Artifact:
 
 def to_bytes(artifact: Artifact) -> bytes:
     """The same bytes for the same artifact."""
-    scope = artifact.scope
-    tensors = {WEIGHT + name: weight.contiguous() for name, weight in artifact.weights.items()}
-    tensors["vocabulary"] = json_tensor(artifact.vocabulary.words)
-    tensors["scope.inside"] = scope.inside.contiguous()
-    tensors["scope.outside"] = scope.outside.contiguous()
-    tensors["scope.seen_ngrams"] = scope.seen_ngrams.contiguous()
+    network, scope = artifact.network, artifact.scope
+    tensors = {
+        **weight_tensors(network.matrices, network.vectors),
+        "graph": np.frombuffer(network.graph, np.uint8),
+        "vocabulary": json_tensor(network.vocabulary.words),
+        "scope.seen_ngrams": scope.seen_ngrams,
+    }
+    for part, examples in (("inside", scope.inside), ("outside", scope.outside)):
+        tensors[f"scope.{part}.features"] = examples.features
+        tensors[f"scope.{part}.labels"] = examples.labels.astype(np.uint16)
+        tensors[f"scope.{part}.texts"] = json_tensor(examples.texts)
     about = {
-        "shape": asdict(artifact.shape),
+        "shape": asdict(network.shape),
         "intents": artifact.intents,
         "temperature": artifact.temperature,
         "scope": {
@@ -129,7 +131,8 @@ def pack(about: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
     about = {"format_version": FORMAT_VERSION, **about}
     about["sha256"] = _digest(about, tensors)
     metadata = {METADATA_KEY: json.dumps(about, sort_keys=True, allow_nan=False)}
-    content: bytes = safetensors.torch.save(tensors, metadata)
+    plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    content: bytes = safetensors.numpy.save(plain, metadata)
     return content
 
 
@@ -143,7 +146,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "train it again with this version of Twofold"
         )
     try:
-        tensors = safetensors.torch.load(content)
+        tensors = safetensors.numpy.load(content)
     except Exception as error:  # the reader's own error types are not part of its interface
         raise ArtifactError(f"the file is damaged; {REMEDY}") from error
     if about.pop("sha256", None) != _digest(about, tensors):
@@ -172,43 +175,75 @@ def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+        digest.update(np.ascontiguousarray(tensor).tobytes())
     return digest.hexdigest()
+
+
+def weight_tensors(
+    matrices: Mapping[str, QuantizedRows], vectors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {WEIGHT + name: vector for name, vector in vectors.items()}
+    for name, matrix in matrices.items():
+        tensors[WEIGHT + name] = matrix.values
+        tensors[WEIGHT + name + SCALES] = matrix.scales
+    return tensors
+
+
+def read_weights(
+    tensors: Mapping[str, Tensor], sizes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, QuantizedRows], dict[str, Tensor]]:
+    """Matrices and vectors of exactly these sizes. Raises ValueError."""
+    matrices: dict[str, QuantizedRows] = {}
+    vectors: dict[str, Tensor] = {}
+    named = {name for name in tensors if name.startswith(WEIGHT)}
+    for name, size in sizes.items():
+        weight = tensors[WEIGHT + name]
+        expected: type[np.generic] = np.float32 if len(size) == 1 else np.int8
+        if weight.shape != size or weight.dtype != expected:
+            raise ValueError(f"{name} has another size or type")
+        numbers = weight
+        if len(size) == 1:
+            vectors[name] = weight
+        else:
+            numbers = tensors[WEIGHT + name + SCALES]
+            if numbers.shape != size[:1] or numbers.dtype != np.float32:
+                raise ValueError(f"the scales of {name} have another size or type")
+            matrices[name] = QuantizedRows(weight, numbers)
+        if not bool(np.isfinite(numbers).all()):
+            raise ValueError(f"{name} is not finite")
+    if len(named) != len(vectors) + 2 * len(matrices):
+        raise ValueError("extra weights")
+    return matrices, vectors
 
 
 def _assemble(about: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
     """The checksum holds already; this refuses a file that was made wrong."""
     shape = _check_shape(about["shape"])
-    words = read_json_tensor(tensors["vocabulary"])
-    intents = about["intents"]
-    for what, names, count in (
-        ("words", words, shape.vocabulary),
-        ("intents", intents, shape.intents),
-    ):
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{what} that are not text")
-        if len(names) != count or len(set(names)) != count:
-            raise ValueError(f"not {count} different {what}")
-    weights = {
-        name.removeprefix(WEIGHT): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(WEIGHT)
-    }
-    _check_weights(shape, weights)
+    words = _names(read_json_tensor(tensors["vocabulary"]), "words", shape.vocabulary)
+    intents = _names(about["intents"], "intents", shape.intents)
+    matrices, vectors = read_weights(tensors, shape.weights())
+    if tensors["graph"].dtype != np.uint8 or tensors["graph"].ndim != 1:
+        raise ValueError("no graph")
     temperature = _number(about["temperature"])
     if temperature <= 0:
         raise ValueError("temperature not above 0")
     if not isinstance(about["card"], dict):
         raise ValueError("no card")
     return Artifact(
-        shape=shape,
-        weights=weights,
-        vocabulary=Vocabulary(tuple(words)),
-        intents=tuple(intents),
+        network=Network(shape, Vocabulary(words), matrices, vectors, tensors["graph"].tobytes()),
+        intents=intents,
         temperature=temperature,
         scope=_read_scope(about["scope"], tensors, shape),
         card=about["card"],
     )
+
+
+def _names(found: Any, what: str, count: int) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{what} that are not text")
+    if len(found) != count or len(set(found)) != count:
+        raise ValueError(f"not {count} different {what}")
+    return tuple(found)
 
 
 def _check_shape(fields: dict[str, Any]) -> NetworkShape:
@@ -220,42 +255,47 @@ def _check_shape(fields: dict[str, Any]) -> NetworkShape:
         least = 0 if name == "vocabulary" else 1
         if type(value) is not int or not least <= value <= largest:
             raise ValueError(f"{name} not in {least} to {largest}")
+    if type(shape.layer_norm) is not bool:
+        raise ValueError("layer_norm neither true nor false")
     return shape
-
-
-def _check_weights(shape: NetworkShape, weights: dict[str, Tensor]) -> None:
-    with torch.device("meta"):
-        expected = IntentNetwork(shape).state_dict()
-    if weights.keys() != expected.keys():
-        raise ValueError("missing or extra weights")
-    for name, weight in weights.items():
-        if weight.shape != expected[name].shape or weight.dtype != torch.float16:
-            raise ValueError(f"{name} has another size or type")
-        if not bool(weight.isfinite().all()):
-            raise ValueError(f"{name} is not finite")
 
 
 def _read_scope(
     fields: dict[str, Any], tensors: dict[str, Tensor], shape: NetworkShape
 ) -> ScopeDetector:
-    inside, outside = tensors["scope.inside"], tensors["scope.outside"]
+    inside = _read_examples(tensors, "inside", shape.features, shape.intents)
     seen = tensors["scope.seen_ngrams"]
-    for stored in (inside, outside):
-        if stored.dtype != torch.int8 or stored.ndim != 2 or stored.shape[1] != shape.features:
-            raise ValueError("stored examples have another size or type")
-    if not len(inside) or seen.dtype != torch.int64 or seen.ndim != 1:
+    if not len(inside.labels) or seen.dtype != np.uint32 or seen.ndim != 1:
         raise ValueError("no stored examples or n-grams")
     means, deviations = (tuple(map(_number, fields[name])) for name in ("means", "deviations"))
     if len(means) != SIGNALS or len(deviations) != SIGNALS or min(deviations) <= 0:
         raise ValueError(f"scope signals are not {SIGNALS}")
     return ScopeDetector(
         inside=inside,
-        outside=outside,
+        outside=_read_examples(tensors, "outside", shape.features, 1),
         seen_ngrams=seen,
         means=means,
         deviations=deviations,
         threshold=_number(fields["threshold"]),
     )
+
+
+def _read_examples(
+    tensors: dict[str, Tensor], part: str, width: int, intents: int
+) -> StoredExamples:
+    features, labels = tensors[f"scope.{part}.features"], tensors[f"scope.{part}.labels"]
+    texts = read_json_tensor(tensors[f"scope.{part}.texts"])
+    if features.dtype != np.int8 or features.ndim != 2 or features.shape[1] != width:
+        raise ValueError("stored examples have another size or type")
+    if labels.dtype != np.uint16 or labels.shape != features.shape[:1]:
+        raise ValueError("stored examples without intents")
+    if np.any(labels[1:] < labels[:-1]) or np.any(labels >= intents):
+        raise ValueError("stored examples out of order")
+    if not isinstance(texts, list) or len(texts) != len(labels):
+        raise ValueError("stored examples without texts")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("stored examples whose texts are none")
+    return StoredExamples(features, labels.astype(np.int64), tuple(texts))
 
 
 def _number(value: Any) -> float:
@@ -266,10 +306,10 @@ def _number(value: Any) -> float:
 
 def json_tensor(value: Any) -> Tensor:
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return np.frombuffer(content, np.uint8)
 
 
 def read_json_tensor(tensor: Tensor) -> Any:
-    if tensor.dtype != torch.uint8 or tensor.ndim != 1:
+    if tensor.dtype != np.uint8 or tensor.ndim != 1:
         raise ValueError("text of another type")
-    return json.loads(tensor.numpy().tobytes())
+    return json.loads(tensor.tobytes())

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 LOWEST_TEMPERATURE = 0.1
 HIGHEST_TEMPERATURE = 10.0
 BINS = 15
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """The number to divide logits by (Guo et al. 2017), from utterances not trained on.
 
     logits: (N, I); labels: (N,). Targets are smoothed as in Platt (1999), so that a few
@@ -20,16 +20,30 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     count, intents = logits.shape
     smoothing = 1 / (count + 2)
-    targets = torch.full((count, intents), smoothing / max(1, intents - 1), dtype=torch.float64)
-    targets[torch.arange(count), labels] = 1 - smoothing
-    logits = logits.double()
+    targets = np.full((count, intents), smoothing / max(1, intents - 1))
+    targets[np.arange(count), labels] = 1 - smoothing
+    exact = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        scaled = (logits / math.exp(log_temperature)).log_softmax(1)
-        return -(targets * scaled).sum(1).mean().item()
+        scaled = exact / math.exp(log_temperature)
+        return float((log_sum_exp(scaled) - (targets * scaled).sum(axis=1)).mean())
 
     low, high = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)
     return math.exp(_minimize(loss, low, high))
+
+
+def log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, I) to (N,)"""
+    largest = logits.max(axis=1)
+    summed: NDArray[np.float64] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    return summed
+
+
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """(N, I), rows that sum to 1."""
+    scaled = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature))
+    shares: NDArray[np.float32] = scaled / scaled.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _minimize(loss: Callable[[float], float], low: float, high: float) -> float:

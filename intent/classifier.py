@@ -1,31 +1,34 @@
-"""The trained network at work."""
+"""The trained network at work. Imports no torch."""
 
 import os
 from collections.abc import Sequence
 from typing import Any, Self
 
-import torch
+import numpy as np
 
 from intent.artifact import Artifact, load
-from intent.interface import Prediction, RankedIntent
-from intent.network import BatchBuilder
+from intent.calibration import softmax
+from intent.engine import Engine
+from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent
 from intent.scope import ScopeScorer
 from intent.text import tokenize
 
 RANKED = 5
-BATCH = 256
 OVERRULED = 1_000.0
 """Taken from the scope score where a rule says out of scope: below every score there is."""
 
 
 class GRUClassifier:
-    """Call it from one thread at a time, with `torch.set_num_threads(1)` for short waits."""
+    """Call it from one thread at a time."""
 
     def __init__(self, artifact: Artifact) -> None:
+        """Raises ArtifactError where the network cannot run."""
         self._artifact = artifact
-        self._network = artifact.network()
-        self._build = BatchBuilder(artifact.vocabulary)
-        self._scope = ScopeScorer(artifact.scope)
+        try:
+            self._engine = Engine(artifact.network)
+        except ValueError as error:
+            raise ArtifactError(f"the file's network cannot run: {error}; train again") from error
+        self._scope = ScopeScorer(artifact.scope, len(artifact.intents))
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | bytes) -> Self:
@@ -45,47 +48,68 @@ class GRUClassifier:
         return self.classify_batch([text])[0]
 
     def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:
-        return [prediction for prediction, _ in self.judge(texts)]
-
-    @torch.inference_mode()
-    def judge(self, texts: Sequence[str]) -> list[tuple[Prediction, float]]:
-        """Each prediction with its scope score: the higher, the more like the training data."""
         tokenized = [tokenize(text) for text in texts]
-        judged = [(self._wordless(), -OVERRULED)] * len(texts)
-        # Utterances of similar length share a batch, so that little is computed on padding.
-        order = [place for place, tokens in enumerate(tokenized) if tokens]
-        order.sort(key=lambda place: len(tokenized[place]))
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            found = self._judge_batch([tokenized[place] for place in chosen])
-            for place, judgement in zip(chosen, found, strict=True):
-                judged[place] = judgement
-        return judged
+        predictions = [self._wordless()] * len(texts)
+        worded = [place for place, tokens in enumerate(tokenized) if tokens]
+        if worded:
+            found = self._classify_worded([tokenized[place] for place in worded])
+            for place, prediction in zip(worded, found, strict=True):
+                predictions[place] = prediction
+        return predictions
 
-    def _judge_batch(self, tokenized: Sequence[Sequence[str]]) -> list[tuple[Prediction, float]]:
-        logits, features = self._network(self._build(tokenized))
-        confidences = (logits / self._artifact.temperature).softmax(1)
-        ranked = confidences.topk(min(RANKED, len(self.intents)), dim=1)
-        unfamiliar = torch.tensor([self._scope.is_unfamiliar(tokens) for tokens in tokenized])
-        overruled = self._scope.resembles_outside(features) | unfamiliar
-        scores = self._scope.scores(logits, features, tokenized) - OVERRULED * overruled
-        threshold = self._artifact.scope.threshold
+    def nearest(self, texts: Sequence[str], count: int = 3) -> list[list[NearestExample]]:
+        """For each text the stored training examples nearest to it, best first; none for a text
+        without words. Examples of the likeliest intents alone are compared."""
+        tokenized = [tokenize(text) for text in texts]
+        worded = [place for place, tokens in enumerate(tokenized) if tokens]
+        nearest: list[list[NearestExample]] = [[] for _ in texts]
+        if not worded:
+            return nearest
+        stored = self._artifact.scope.inside
+        active = self._engine.run([tokenized[place] for place in worded])
+        compared = self._scope.compare(active.logits, active.features)
+        for place, comparison in zip(worded, compared, strict=True):
+            nearest[place] = [
+                NearestExample(stored.texts[n], self.intents[stored.labels[n]], cosine)
+                for n, cosine in comparison.nearest(count)
+            ]
+        return nearest
+
+    def examples(self) -> list[tuple[str, str]]:
+        """Text and intent of the training examples that the file stores."""
+        stored = self._artifact.scope.inside
         return [
-            (self._prediction(values, places, in_scope=score >= threshold), score)
+            (text, self.intents[label])
+            for text, label in zip(stored.texts, stored.labels.tolist(), strict=True)
+        ]
+
+    def _classify_worded(self, tokenized: Sequence[Sequence[str]]) -> list[Prediction]:
+        active = self._engine.run(tokenized)
+        confidences = softmax(active.logits, self._artifact.temperature)
+        ranked = np.argsort(-confidences, axis=1, kind="stable")[:, :RANKED]
+        best = np.take_along_axis(confidences, ranked, axis=1)
+        compared = self._scope.compare(active.logits, active.features)
+        scores = self._scope.scores(self._scope.signals(confidences, compared, tokenized))
+        overruled = self._scope.resembles_outside(active.features, compared)
+        overruled |= [self._scope.is_unfamiliar(tokens) for tokens in tokenized]
+        scores = scores - self._artifact.scope.threshold - OVERRULED * overruled
+        return [
+            self._prediction(values, places, score)
             for values, places, score in zip(
-                ranked.values.tolist(), ranked.indices.tolist(), scores.tolist(), strict=True
+                best.tolist(), ranked.tolist(), scores.tolist(), strict=True
             )
         ]
 
     def _prediction(
-        self, confidences: Sequence[float], places: Sequence[int], in_scope: bool
+        self, confidences: Sequence[float], places: Sequence[int], score: float
     ) -> Prediction:
         ranking = tuple(
             RankedIntent(self.intents[place], confidence)
             for place, confidence in zip(places, confidences, strict=True)
         )
-        return Prediction(ranking[0].intent, ranking[0].confidence, ranking, in_scope)
+        first = ranking[0]
+        return Prediction(first.intent, first.confidence, ranking, score >= 0, score)
 
     def _wordless(self) -> Prediction:
         nobody = RankedIntent(self.intents[0], 0.0)
-        return Prediction(nobody.intent, nobody.confidence, (nobody,), in_scope=False)
+        return Prediction(nobody.intent, nobody.confidence, (nobody,), False, -OVERRULED)

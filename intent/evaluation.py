@@ -1,4 +1,4 @@
-"""How good a classifier is on utterances it was not trained on."""
+"""How good a classifier is on utterances it was not trained on. Imports no torch."""
 
 import json
 import math
@@ -7,25 +7,35 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from intent.calibration import ReliabilityBin, expected_calibration_error, reliability
-from intent.data import TrainingSet
+from intent.data import Example, TrainingSet
 from intent.interface import Prediction
 
 TOP_CONFUSIONS = 20
+RESAMPLES = 1_000
 
 
-class ScoringClassifier(Protocol):
-    def judge(self, texts: Sequence[str]) -> list[tuple[Prediction, float]]:
-        """Each prediction with its scope score: the higher, the more like the training data."""
+class BatchClassifier(Protocol):
+    def classify_batch(self, texts: Sequence[str]) -> list[Prediction]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class IntentScore:
+    """With 95 % intervals: Wilson's (1927) for precision and recall, for F1 see `f1_interval`."""
+
     intent: str
     examples: int
     precision: float
     recall: float
     f1: float
+    precision_low: float
+    precision_high: float
+    recall_low: float
+    recall_high: float
+    f1_low: float
+    f1_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class Evaluation:
     accuracy_high: float
     """Wilson's 95 % interval for the accuracy."""
     macro_f1: float
+    macro_f1_low: float
+    macro_f1_high: float
+    """See `macro_f1_interval`."""
     expected_calibration_error: float
     in_scope_rate: float
     """The share of these utterances, all of some intent, that is called in scope."""
@@ -75,61 +88,134 @@ class Evaluation:
         return plain
 
 
-def evaluate(classifier: ScoringClassifier, data: TrainingSet, *, basis: str) -> Evaluation:
+def evaluate(classifier: BatchClassifier, data: TrainingSet, *, basis: str) -> Evaluation:
     """An example of an intent that the classifier does not know counts as an error.
 
     `data` must hold at least one example.
     """
-    judged = classifier.judge([example.text for example in data.examples])
-    predictions = [prediction for prediction, _ in judged]
+    return evaluate_predictions(
+        data,
+        classifier.classify_batch([example.text for example in data.examples]),
+        classifier.classify_batch([example.text for example in data.out_of_scope]),
+        basis=basis,
+    )
+
+
+def evaluate_predictions(
+    data: TrainingSet,
+    inside: Sequence[Prediction],
+    outside: Sequence[Prediction],
+    *,
+    basis: str,
+) -> Evaluation:
+    """From the predictions for `data.examples` and for `data.out_of_scope`."""
     expected = [example.intent for example in data.examples]
-    correct = [p.intent == intent for p, intent in zip(predictions, expected, strict=True)]
-    bins = reliability([prediction.confidence for prediction in predictions], correct)
+    predicted = [prediction.intent for prediction in inside]
+    correct = [e == p for e, p in zip(expected, predicted, strict=True)]
+    bins = reliability([prediction.confidence for prediction in inside], correct)
     low, high = wilson_interval(sum(correct), len(correct))
-    scores = _intent_scores(expected, [prediction.intent for prediction in predictions])
+    scores = _intent_scores(expected, predicted)
+    macro_f1 = sum(score.f1 for score in scores) / len(scores)
+    macro_low, macro_high = macro_f1_interval(expected, predicted)
     return Evaluation(
         basis=basis,
         examples=len(expected),
         accuracy=sum(correct) / len(correct),
         accuracy_low=low,
         accuracy_high=high,
-        macro_f1=sum(score.f1 for score in scores) / len(scores),
+        macro_f1=macro_f1,
+        macro_f1_low=min(macro_low, macro_f1),
+        macro_f1_high=max(macro_high, macro_f1),
         expected_calibration_error=expected_calibration_error(bins),
-        in_scope_rate=sum(prediction.in_scope for prediction in predictions) / len(predictions),
+        in_scope_rate=sum(prediction.in_scope for prediction in inside) / len(inside),
         intents=scores,
-        confusions=_confusions(data, predictions),
+        confusions=_confusions(data.examples, inside),
         reliability=bins,
-        out_of_scope=_evaluate_scope(classifier, data, [score for _, score in judged]),
+        out_of_scope=_evaluate_scope(inside, outside) if outside else None,
     )
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Everything is possible before the first trial."""
+    if not trials:
+        return 0.0, 1.0
     share = successes / trials
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # Rounding must not leave the share itself outside.
+    return max(0.0, min(share, (centre - spread) / scale)), min(
+        1.0, max(share, (centre + spread) / scale)
+    )
+
+
+def f1_interval(right: int, wanted: int, given: int) -> tuple[float, float]:
+    """The "Wilson indirect" interval (Lam, Gopal and Qian 2023, arXiv:2309.14621).
+
+    Of the utterances that belong to an intent or were given to it, the share for which both
+    hold is binomial, and F1 = 2 share / (1 + share) grows with it.
+    """
+    low, high = wilson_interval(right, wanted + given - right)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
+def macro_f1_interval(expected: Sequence[str], predicted: Sequence[str]) -> tuple[float, float]:
+    """95 % percentile bootstrap (Efron 1979), from a fixed seed. Utterances are drawn intent by
+    intent, so that each keeps its number; F1 is averaged over the expected intents."""
+    known = sorted(set(expected))
+    names = [*known, *sorted(set(predicted) - set(known))]
+    number_of = {name: number for number, name in enumerate(names)}
+    pairs = np.array(
+        sorted((number_of[e], number_of[p]) for e, p in zip(expected, predicted, strict=True))
+    )
+    wanted = np.bincount(pairs[:, 0])
+    sizes = np.repeat(wanted, wanted)
+    starts = np.repeat(np.cumsum(wanted) - wanted, wanted)
+    random = np.random.default_rng(0)
+    drawn = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        chosen = pairs[starts + (random.random(len(pairs)) * sizes).astype(np.int64), 1]
+        given = np.bincount(chosen, minlength=len(names))[: len(wanted)]
+        right = np.bincount(pairs[:, 0][chosen == pairs[:, 0]], minlength=len(wanted))
+        drawn[resample] = (2 * right / (given + wanted)).mean()
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _intent_scores(expected: Sequence[str], predicted: Sequence[str]) -> tuple[IntentScore, ...]:
     wanted, given = Counter(expected), Counter(predicted)
     right = Counter(e for e, p in zip(expected, predicted, strict=True) if e == p)
     return tuple(
-        IntentScore(
-            intent=intent,
-            examples=wanted[intent],
-            precision=right[intent] / given[intent] if given[intent] else 0.0,
-            recall=right[intent] / wanted[intent],
-            f1=2 * right[intent] / (given[intent] + wanted[intent]),
-        )
+        _intent_score(intent, right[intent], wanted[intent], given[intent])
         for intent in sorted(wanted)
     )
 
 
-def _confusions(data: TrainingSet, predictions: Sequence[Prediction]) -> tuple[Confusion, ...]:
+def _intent_score(intent: str, right: int, wanted: int, given: int) -> IntentScore:
+    precision_low, precision_high = wilson_interval(right, given)
+    recall_low, recall_high = wilson_interval(right, wanted)
+    f1_low, f1_high = f1_interval(right, wanted, given)
+    return IntentScore(
+        intent=intent,
+        examples=wanted,
+        precision=right / given if given else 0.0,
+        recall=right / wanted,
+        f1=2 * right / (given + wanted),
+        precision_low=precision_low,
+        precision_high=precision_high,
+        recall_low=recall_low,
+        recall_high=recall_high,
+        f1_low=f1_low,
+        f1_high=f1_high,
+    )
+
+
+def _confusions(
+    examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> tuple[Confusion, ...]:
     counts: Counter[tuple[str, str]] = Counter()
     first_text: dict[tuple[str, str], str] = {}
-    for example, prediction in zip(data.examples, predictions, strict=True):
+    for example, prediction in zip(examples, predictions, strict=True):
         pair = example.intent, prediction.intent
         if example.intent != prediction.intent:
             counts[pair] += 1
@@ -139,17 +225,17 @@ def _confusions(data: TrainingSet, predictions: Sequence[Prediction]) -> tuple[C
 
 
 def _evaluate_scope(
-    classifier: ScoringClassifier, data: TrainingSet, inside: Sequence[float]
-) -> OutOfScopeEvaluation | None:
-    if not data.out_of_scope:
-        return None
-    judged = classifier.judge([example.text for example in data.out_of_scope])
-    outside = [score for _, score in judged]
+    inside: Sequence[Prediction], outside: Sequence[Prediction]
+) -> OutOfScopeEvaluation:
+    inside_scores = [prediction.scope_score for prediction in inside]
+    outside_scores = [prediction.scope_score for prediction in outside]
     return OutOfScopeEvaluation(
         examples=len(outside),
-        auroc=auroc(inside, outside),
-        false_positive_rate_at_95=false_positive_rate(inside, outside, true_positive_rate=0.95),
-        let_through=sum(prediction.in_scope for prediction, _ in judged) / len(judged),
+        auroc=auroc(inside_scores, outside_scores),
+        false_positive_rate_at_95=false_positive_rate(
+            inside_scores, outside_scores, true_positive_rate=0.95
+        ),
+        let_through=sum(prediction.in_scope for prediction in outside) / len(outside),
     )
 
 

@@ -15,6 +15,23 @@ class RankedIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """A value found in an utterance. `value` is its canonical form, where a synonym names one,
+    else `text`, as written at characters `start` to `end` of the utterance as given."""
+
+    name: str
+    value: str
+    text: str
+    start: int
+    end: int
+    role: str | None = None
+    group: str | None = None
+    confidence: float = 1.0
+    source: str = "network"
+    """Who found it: the network, a regex or a lookup table."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What the network thinks of one utterance.
 
@@ -22,12 +39,24 @@ class Prediction:
     `ranking` holds the likeliest intents, best first, and starts with `intent`;
     it never names `OUT_OF_SCOPE`. `in_scope` is false when the utterance resembles
     nothing the network was trained on; `intent` is then only its nearest guess.
+    `scope_score` is at least 0 where in scope: the higher, the more like the training data.
     """
 
     intent: str
     confidence: float
     ranking: tuple[RankedIntent, ...]
     in_scope: bool
+    scope_score: float = 0.0
+    slots: tuple[Slot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NearestExample:
+    """A training example near to an utterance; `similarity` is the cosine of their features."""
+
+    text: str
+    intent: str
+    similarity: float
 
 
 class IntentClassifier(Protocol):

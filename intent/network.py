@@ -6,33 +6,20 @@ H hidden width per direction, F features, I intents.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from intent.shape import NetworkShape
 from intent.text import NGRAM_BUCKETS, Vocabulary, ngram_hashes
 
-Cell = Literal["rnn", "gru", "lstm"]
 FIRST_DEVIATION = 0.3
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
     "rnn": nn.RNN,
     "gru": nn.GRU,
     "lstm": nn.LSTM,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkShape:
-    vocabulary: int
-    intents: int
-    cell: Cell = "gru"
-    embedding: int = 128
-    hidden: int = 128
-    layers: int = 1
-    directions: int = 2
-    features: int = 256
 
 
 @dataclass(frozen=True)
@@ -104,11 +91,9 @@ class WordVectors(nn.Module):
         super().__init__()
         own = torch.empty(shape.vocabulary + 1, shape.embedding)
         ngrams = torch.empty(NGRAM_BUCKETS, shape.embedding)
-        # On the meta device, drawing numbers makes torch import its compiler, for a second.
-        if not own.is_meta:
-            own.normal_(0, FIRST_DEVIATION)
-            own[0] = 0
-            ngrams.normal_(0, FIRST_DEVIATION)
+        own.normal_(0, FIRST_DEVIATION)
+        own[0] = 0
+        ngrams.normal_(0, FIRST_DEVIATION)
         self.own = nn.Embedding(own.shape[0], own.shape[1], padding_idx=0, _weight=own)
         self.ngrams = nn.EmbeddingBag(ngrams.shape[0], ngrams.shape[1], mode="mean", _weight=ngrams)
 
@@ -132,7 +117,10 @@ class Encoder(nn.Module):
             bidirectional=shape.directions == 2,
             batch_first=True,
         )
-        self.projection = nn.Linear(2 * shape.directions * shape.hidden, shape.features)
+        # Each time step's states for themselves (Ba et al. 2016), after the recurrence: the
+        # step from one state to the next stays as the cell defines it.
+        self.norm = nn.LayerNorm(shape.states) if shape.layer_norm else None
+        self.projection = nn.Linear(2 * shape.states, shape.features)
 
     def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
         """(B, F)"""
@@ -147,6 +135,8 @@ class Encoder(nn.Module):
         )
         states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
         # states: (B, T, H * directions), zero where there is no token
+        if self.norm is not None:
+            states = self.norm(states) * batch.mask[:, :, None]
         mean = states.sum(1) / batch.lengths[:, None]
         largest = states.masked_fill(~batch.mask[:, :, None], float("-inf")).amax(1)
         features: Tensor = self.projection(torch.cat([mean, largest], dim=1))

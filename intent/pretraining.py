@@ -5,31 +5,27 @@ embedding, and by the similarities inside a batch (as in Passalis and Tefas 2018
 is of sentences at large, so a handful of examples of an intent is enough afterwards.
 """
 
-import gzip
-import hashlib
-import json
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from intent import artifact
-from intent.interface import ArtifactError, TrainingDataError
-from intent.network import BatchBuilder, Cell, Encoder, NetworkShape, Noise
+from intent.encoder import PretrainedEncoder, split_weights
+from intent.network import BatchBuilder, Encoder, Noise
 from intent.optimization import batches_by_length, learning_rate_share
+from intent.shape import Cell, NetworkShape
+from intent.teacher import Teacher
 from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, ngram_hashes, tokenize
 
-SHARD_SENTENCES = 8192
 HELD_OUT_SENTENCES = 2000
-SHIPPED = Path(__file__).parent / "pretrained" / "encoder.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,129 +64,6 @@ class PretrainingEpoch:
     valid_agreement: float
     gradient_norm: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class PretrainedEncoder:
-    """Weights in half precision, by the names of `Encoder`."""
-
-    shape: NetworkShape
-    vocabulary: Vocabulary
-    weights: dict[str, Tensor]
-    card: dict[str, Any]
-
-    def to_bytes(self) -> bytes:
-        about = {"kind": "encoder", "shape": asdict(self.shape), "card": self.card}
-        tensors = {**self.weights, "vocabulary": artifact.json_tensor(self.vocabulary.words)}
-        return artifact.pack(about, tensors)
-
-    @classmethod
-    def load(cls, path: Path = SHIPPED) -> "PretrainedEncoder":
-        """Raises ArtifactError."""
-        try:
-            about, tensors = artifact.unpack(path.read_bytes())
-            shape = NetworkShape(**about["shape"])
-            words = artifact.read_json_tensor(tensors.pop("vocabulary"))
-            with torch.device("meta"):
-                expected = Encoder(shape).state_dict()
-            sizes = {name: weight.shape for name, weight in expected.items()}
-            if sizes != {name: weight.shape for name, weight in tensors.items()}:
-                raise ValueError("missing or extra weights")
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{path}: no pre-trained encoder ({error})") from error
-        return cls(shape, Vocabulary(tuple(words)), tensors, about["card"])
-
-
-class Teacher(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def embed(self, sentences: Sequence[str]) -> Tensor:
-        """(N, E), of length 1."""
-        ...
-
-
-class TransformerTeacher:
-    """A sentence encoder in Hugging Face's format, whose embedding is the mean of its tokens'."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._network = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
-        config = self._network.config
-        self.name = f"{config.model_type}-{config.num_hidden_layers}x{config.hidden_size}"
-
-    @torch.inference_mode()
-    def embed(self, sentences: Sequence[str]) -> Tensor:
-        order = sorted(range(len(sentences)), key=lambda n: len(sentences[n]))
-        embeddings = torch.empty(len(sentences), self._network.config.hidden_size)
-        for start in range(0, len(order), 64):
-            chosen = order[start : start + 64]
-            encoded = self._tokenizer(
-                [sentences[n] for n in chosen],
-                padding=True,
-                truncation=True,
-                max_length=128,
-                return_tensors="pt",
-            )
-            states = self._network(**encoded).last_hidden_state  # (B, T, E)
-            mask = encoded["attention_mask"][:, :, None].to(states.dtype)
-            embeddings[chosen] = (states * mask).sum(1) / mask.sum(1)
-        return functional.normalize(embeddings, dim=1)
-
-
-def read_corpus(paths: Sequence[Path]) -> list[str]:
-    """Each sentence once, in the order of the files: `.txt` has one a line, `.jsonl` has them
-    as `text`; either may be gzipped. Raises TrainingDataError."""
-    sentences: dict[str, None] = {}
-    for path in paths:
-        is_json = ".jsonl" in path.suffixes
-        try:
-            with (gzip.open if path.suffix == ".gz" else open)(
-                path, "rt", encoding="utf-8"
-            ) as file:
-                for number, line in enumerate(file, start=1):
-                    try:
-                        text = json.loads(line)["text"] if is_json else line.strip()
-                    except (ValueError, KeyError, TypeError):
-                        problem = f'{path}:{number}: not {{"text": …}}; mend or remove the line'
-                        raise TrainingDataError([problem]) from None
-                    if isinstance(text, str) and text:
-                        sentences[text] = None
-        except (OSError, UnicodeDecodeError) as error:
-            raise TrainingDataError([f"{path}: cannot be read ({error}); check it"]) from error
-    if len(sentences) < 2 * HELD_OUT_SENTENCES:
-        raise TrainingDataError([f"{len(sentences)} sentences are too few; thousands are needed"])
-    return list(sentences)
-
-
-def embed_corpus(
-    teacher: Teacher,
-    sentences: Sequence[str],
-    cache: Path,
-    *,
-    on_shard: Callable[[int, int], None] = lambda done, of: None,
-) -> Tensor:
-    """(N, E) in half precision. Each finished shard is kept in `cache` under a name that its
-    sentences decide, so that an interrupted run goes on where it was."""
-    import numpy as np
-
-    cache.mkdir(parents=True, exist_ok=True)
-    shards: list[Tensor] = []
-    for start in range(0, len(sentences), SHARD_SENTENCES):
-        shard = sentences[start : start + SHARD_SENTENCES]
-        digest = hashlib.sha256("\0".join((teacher.name, *shard)).encode()).hexdigest()
-        path = cache / f"teacher-{digest[:24]}.npy"
-        if not path.exists():
-            draft = path.with_suffix(".part.npy")
-            np.save(draft, teacher.embed(shard).half().numpy())
-            draft.replace(path)
-        shards.append(torch.from_numpy(np.load(path, allow_pickle=False)))
-        on_shard(min(start + SHARD_SENTENCES, len(sentences)), len(sentences))
-    return torch.cat(shards)
 
 
 def pretrain(
@@ -243,9 +116,9 @@ def pretrain(
         )
         if checkpoint is not None:
             student.keep(checkpoint, number)
-    weights = {name: weight.half() for name, weight in encoder.state_dict().items()}
+    matrices, vectors = split_weights(encoder)
     about = {"config": asdict(config), "sentences": len(lesson), **(card or {})}
-    yield PretrainedEncoder(shape, vocabulary, weights, about)
+    yield PretrainedEncoder(shape, vocabulary, matrices, vectors, about)
 
 
 def _frequent_words(tokenized: Sequence[Sequence[str]], config: PretrainingConfig) -> Vocabulary:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,17 +40,34 @@ def tokenize(text: str) -> list[str]:
     return [token[:MAX_WORD_CHARACTERS] for token in tokens[:MAX_TOKENS]]
 
 
+def tokenize_with_spans(text: str) -> list[tuple[str, int, int]]:
+    """The tokens of `tokenize`, each with the characters of `text` that it stands for.
+
+    A cut word's span covers the whole word; tokens that one character was taken apart into
+    ("½") share its span.
+    """
+    text = text[:MAX_CHARACTERS]
+    if text.isascii():
+        found = [(m[0], *m.span()) for m in ASCII_TOKEN.finditer(text.lower())]
+    else:
+        found = _unicode_tokens_with_spans(text)
+    return [(token[:MAX_WORD_CHARACTERS], *span) for token, *span in found[:MAX_TOKENS]]
+
+
 def normalize(text: str) -> str:
     """One spelling for what readers take as the same text; runs of white space become one blank.
 
     NFKC and case folding as in Unicode's D146, without zero-width and bidirectional controls.
     """
     if not text.isascii():
-        text = "".join(_visible(character) for character in text)
-        text = unicodedata.normalize("NFD", text).casefold()
-        text = unicodedata.normalize("NFKC", text).casefold()
-        text = unicodedata.normalize("NFKC", text)
+        text = _folded("".join(_visible(character) for character in text))
     return " ".join(text.lower().split())
+
+
+def _folded(text: str) -> str:
+    text = unicodedata.normalize("NFD", text).casefold()
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text)
 
 
 def _visible(character: str) -> str:
@@ -80,6 +97,53 @@ def _tokenize_unicode(text: str) -> list[str]:
             if kind not in "ZC":
                 tokens.append(character)
     return tokens
+
+
+def _unicode_tokens_with_spans(text: str) -> list[tuple[str, int, int]]:
+    folded: list[str] = []
+    places: list[tuple[int, int]] = []  # of each folded character, in `text`
+    for start, end, piece in _foldable_pieces(text):
+        lowered = _folded(piece).lower()
+        folded.append(lowered)
+        places += [(start, end)] * len(lowered)
+    spelled = "".join(folded)
+    found = []
+    at = 0
+    for token in _tokenize_unicode(spelled):
+        # What lies between tokens is white space and control characters, which no token holds:
+        # the next equal character is the token's.
+        first = at = spelled.index(token[0], at)
+        for character in token:
+            at = spelled.index(character, at) + 1
+        found.append((token, places[first][0], places[at - 1][1]))
+    return found
+
+
+def _foldable_pieces(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, visible characters) of pieces that fold on their own to the same as in place:
+    a character, and what may be composed with it or change places behind it."""
+    start, end, piece = 0, 0, ""
+    for place, character in enumerate(text):
+        seen = _visible(character)
+        if not seen:
+            continue
+        if piece and not _clings(seen):
+            yield start, end, piece
+            piece = ""
+        if not piece:
+            start = place
+        piece += seen
+        end = place + 1
+    if piece:
+        yield start, end, piece
+
+
+def _clings(character: str) -> bool:
+    if character.isascii():
+        return False
+    first = unicodedata.normalize("NFKD", character)[0]
+    is_hangul_vowel_or_end = "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
+    return unicodedata.category(first)[0] == "M" or is_hangul_vowel_or_end
 
 
 def _is_unspaced(character: str) -> bool:

@@ -7,8 +7,9 @@ import torch
 
 from intent.classifier import GRUClassifier
 from intent.data import Example, TrainingSet, training_set
+from intent.fitting import Epoch, TrainingConfig
 from intent.interface import OUT_OF_SCOPE
-from intent.training import Epoch, Trained, TrainingConfig, train
+from intent.training import Trained, train
 
 TEXTS = {
     "track_order": [

@@ -6,18 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import safetensors.torch
-import torch
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from numpy.typing import NDArray
 
 from intent import artifact
 from intent.artifact import Artifact, from_bytes, load, save, to_bytes
 from intent.classifier import GRUClassifier
 from intent.interface import ArtifactError
+from intent.quantization import QuantizedRows
+from intent.scope import SIGNALS
 from intent.training import Trained
+
+Vector = NDArray[np.float32]
 
 TEXTS = ["where is my order", "send it back", "我想退鞋子", "unrelated"]
 
@@ -73,7 +77,7 @@ def test_a_foreign_file_is_refused(foreign: bytes) -> None:
 
 def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    path.write_bytes(safetensors.torch.save({"a": torch.zeros(2)}))
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(2)}))
     with pytest.raises(ArtifactError, match=r"other\.safetensors: not a trained file"):
         load(path)
 
@@ -85,27 +89,60 @@ def test_a_missing_file_and_a_missing_folder_are_named(trained: Trained, tmp_pat
         save(trained.artifact, tmp_path / "nowhere" / "file")
 
 
-def with_weight(artifact: Artifact, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    name, weight = next(iter(artifact.weights.items()))
-    return {"weights": {**artifact.weights, name: change(weight)}}
+def with_vector(artifact: Artifact, change: Callable[[Vector], Vector]) -> dict[str, Any]:
+    vectors = artifact.network.vectors
+    changed = {**vectors, "head.bias": change(vectors["head.bias"])}
+    return {"network": replace(artifact.network, vectors=changed)}
+
+
+def with_matrix(
+    artifact: Artifact, change: Callable[[QuantizedRows], QuantizedRows]
+) -> dict[str, Any]:
+    matrices = artifact.network.matrices
+    changed = {**matrices, "head.weight": change(matrices["head.weight"])}
+    return {"network": replace(artifact.network, matrices=changed)}
+
+
+def with_shape(artifact: Artifact, **changes: Any) -> dict[str, Any]:
+    network = artifact.network
+    return {"network": replace(network, shape=replace(network.shape, **changes))}
+
+
+def with_inside(artifact: Artifact, **changes: Any) -> dict[str, Any]:
+    return {"scope": replace(artifact.scope, inside=replace(artifact.scope.inside, **changes))}
 
 
 SPOILERS: dict[str, Callable[[Artifact], dict[str, Any]]] = {
-    "weights not finite": lambda a: with_weight(a, lambda w: torch.full_like(w, torch.nan)),
-    "weights of another size": lambda a: with_weight(a, lambda w: w[:-1].clone()),
-    "weights of another type": lambda a: with_weight(a, Tensor.double),
-    "no weights": lambda a: {"weights": {}},
+    "weights not finite": lambda a: with_vector(a, lambda v: np.full_like(v, np.nan)),
+    "weights of another size": lambda a: with_vector(a, lambda v: v[:-1]),
+    "weights of another type": lambda a: with_vector(a, lambda v: v.astype(np.float64)),  # type: ignore[arg-type]
+    "a matrix of another size": lambda a: with_matrix(
+        a, lambda m: QuantizedRows(m.values[:, 1:], m.scales)
+    ),
+    "scales not finite": lambda a: with_matrix(
+        a, lambda m: QuantizedRows(m.values, m.scales * np.float32(np.inf))
+    ),
+    "too few scales": lambda a: with_matrix(a, lambda m: QuantizedRows(m.values, m.scales[1:])),
+    "no weights": lambda a: {"network": replace(a.network, vectors={}, matrices={})},
+    "a weight too many": lambda a: {
+        "network": replace(
+            a.network, vectors={**a.network.vectors, "other": np.zeros(1, np.float32)}
+        )
+    },
     "an intent too few": lambda a: {"intents": a.intents[1:]},
     "an intent twice": lambda a: {"intents": a.intents[:-1] + a.intents[:1]},
     "temperature 0": lambda a: {"temperature": 0.0},
-    "an unknown cell": lambda a: {"shape": replace(a.shape, cell="tree")},  # type: ignore[arg-type]
-    "a huge shape": lambda a: {"shape": replace(a.shape, hidden=10**9)},
-    "a negative shape": lambda a: {"shape": replace(a.shape, layers=-1)},
+    "an unknown cell": lambda a: with_shape(a, cell="tree"),
+    "a huge shape": lambda a: with_shape(a, hidden=10**9),
+    "a negative shape": lambda a: with_shape(a, layers=-1),
     "no card": lambda a: {"card": []},
-    "stored examples of another type": lambda a: {
-        "scope": replace(a.scope, inside=a.scope.inside.float())
-    },
-    "deviation 0": lambda a: {"scope": replace(a.scope, deviations=(1.0, 0.0, 1.0))},
+    "stored examples of another type": lambda a: with_inside(
+        a, features=a.scope.inside.features.astype(np.float32)
+    ),
+    "stored examples without texts": lambda a: with_inside(a, texts=()),
+    "stored examples of no intent": lambda a: with_inside(a, labels=a.scope.inside.labels + 99),
+    "stored examples out of order": lambda a: with_inside(a, labels=a.scope.inside.labels[::-1]),
+    "deviation 0": lambda a: {"scope": replace(a.scope, deviations=(0.0,) * SIGNALS)},
     "a signal too few": lambda a: {"scope": replace(a.scope, means=(1.0, 1.0))},
 }
 
@@ -122,11 +159,19 @@ def test_a_file_made_wrong_is_refused_though_its_checksum_is_right(
 def test_a_later_format_is_refused_by_name(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(artifact, "FORMAT_VERSION", 3)
     later = to_bytes(trained.artifact)
     monkeypatch.undo()
-    with pytest.raises(ArtifactError, match="format '2'"):
+    with pytest.raises(ArtifactError, match="format '3'"):
         from_bytes(later)
+
+
+def test_a_graph_that_cannot_run_is_refused(trained: Trained) -> None:
+    for graph in (b"", b"no graph", trained.artifact.network.graph[:-40]):
+        network = replace(trained.artifact.network, graph=graph)
+        content = to_bytes(replace(trained.artifact, network=network))
+        with pytest.raises(ArtifactError, match="cannot run"):
+            GRUClassifier.load(content)
 
 
 def test_the_card_can_be_read_without_torch(content: bytes) -> None:

@@ -43,7 +43,7 @@ def network_file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-@pytest.mark.parametrize("arguments", [(), ("train",), ("evaluate",), ("classify",)])
+@pytest.mark.parametrize("arguments", [(), ("train",), ("evaluate",), ("explain",), ("classify",)])
 def test_help_comes_without_torch(arguments: Sequence[str]) -> None:
     code = (
         "import sys\nfrom intent.__main__ import main\n"
@@ -124,6 +124,119 @@ def test_evaluation_as_a_table(
     assert "退货" in table
 
 
+def test_all_that_was_examined_is_in_the_json(network_file: Path, data_file: Path) -> None:
+    result = run("evaluate", network_file, data_file, "--training", data_file, "--json")
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr  # no progress where no terminal is
+    (figures,) = rows(result.stdout)
+    assert {"accuracy", "macro_f1", "expected_calibration_error", "out_of_scope"} <= set(figures)
+    assert {"errors", "lengths", "robustness", "scope_curve", "leakage"} <= set(figures)
+    assert isinstance(figures["leakage"], dict)
+    assert figures["leakage"]["exact"] == 80
+
+
+def test_evaluation_as_a_page(
+    network_file: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.html"
+    assert main(["evaluate", str(network_file), str(data_file), "--report", str(report)]) == 0
+    page = report.read_text(encoding="utf-8")
+    assert "<h1>Evaluation of small.twofold on small.yml</h1>" in page
+    assert f"saved {report}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows_of_data", "complaint"),
+    [
+        ("", "no examples of any intent"),
+        ("sing a song,out_of_scope", "no examples of any intent"),
+        ("hello,greet", "knows none of its intents"),
+    ],
+)
+def test_data_that_cannot_be_evaluated_is_refused_in_one_line(
+    network_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows_of_data: str,
+    complaint: str,
+) -> None:
+    data = tmp_path / "test.csv"
+    data.write_text(f"text,intent\n{rows_of_data}\n")
+    assert main(["evaluate", str(network_file), str(data)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"{data}: ")
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("report", ["missing/report.html", "."])
+def test_a_page_that_cannot_be_written_is_refused_in_one_line(
+    network_file: Path,
+    data_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    report: str,
+) -> None:
+    target = str(tmp_path / report)
+    assert main(["evaluate", str(network_file), str(data_file), "--report", target]) == 2
+    problem = capsys.readouterr().err
+    assert problem.startswith(f"{target}: ") or problem.startswith(f"{tmp_path}: ")
+    assert problem.count("\n") == 1
+
+
+def test_some_unknown_intents_are_named_and_the_rest_is_evaluated(
+    network_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "test.jsonl"
+    data.write_text(
+        '{"text": "where is my order", "intent": "track_order"}\n'
+        '{"text": "good morning \\ud800 [bold]", "intent": "greet[/]"}\n'
+    )
+    assert main(["evaluate", str(network_file), str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "50.0% right" in said
+    assert "unknown to the file, so always wrong: greet[/]" in said
+
+
+def test_a_prediction_is_explained_to_people(
+    network_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", str(network_file), "where is my order"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("track_order")
+    assert "In scope: " in said
+    assert "where is my order" in said.split("nearest", 1)[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["order", "", "😀", "我想退货", "[bold]sing[/] me a song", "a\udcff", "x" * 10_000]
+)
+def test_any_text_is_explained(
+    network_file: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert main(["explain", str(network_file), text]) == 0
+    assert "scope" in capsys.readouterr().out
+    assert main(["explain", str(network_file), text, "--json"]) == 0
+    explanation = json.loads(capsys.readouterr().out)
+    assert {"intent", "runner_up", "margin", "words", "nearest", "reasons"} <= set(explanation)
+
+
+def test_evaluating_and_explaining_need_no_torch(network_file: Path, data_file: Path) -> None:
+    code = (
+        "import sys\nfrom intent.__main__ import main\n"
+        "main(sys.argv[1:])\nsys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    report = f"{network_file}.html"
+    for arguments in (
+        ["evaluate", network_file, data_file, "--report", report],
+        ["explain", network_file, "where is my order"],
+    ):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, check=False)
+        assert result.returncode == 0, result.stderr
+
+
 def test_a_bad_line_gets_an_error_and_the_run_goes_on(network_file: Path) -> None:
     lines = [
         b'{"text": "where is my order"}',
@@ -139,7 +252,7 @@ def test_a_bad_line_gets_an_error_and_the_run_goes_on(network_file: Path) -> Non
     result = run("classify", network_file, stdin=b"\n".join(lines))
     assert result.returncode == 0, result.stderr
     first, *bad, last = rows(result.stdout)
-    assert set(first) == {"intent", "confidence", "ranking", "in_scope"}
+    assert {"intent", "confidence", "ranking", "in_scope", "scope_score", "slots"} == set(first)
     assert first["intent"] == "track_order"
     assert ["error" in row for row in bad] == [True, True, False, True, True, True]
     assert last["intent"] == "где_заказ"

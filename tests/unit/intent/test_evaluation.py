@@ -4,21 +4,28 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intent.data import Example, training_set
-from intent.evaluation import auroc, evaluate, false_positive_rate, wilson_interval
+from intent.evaluation import (
+    auroc,
+    evaluate,
+    f1_interval,
+    false_positive_rate,
+    macro_f1_interval,
+    wilson_interval,
+)
 from intent.interface import OUT_OF_SCOPE, Prediction, RankedIntent
 
 
 class Parrot:
     """Predicts the utterance's first word; its length is the scope score."""
 
-    def judge(self, texts: Sequence[str]) -> list[tuple[Prediction, float]]:
+    def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:
         ranked = [RankedIntent(text.split()[0], 0.75) for text in texts]
         return [
-            (Prediction(r.intent, r.confidence, (r,), len(text) > 5), float(len(text)))
+            Prediction(r.intent, r.confidence, (r,), len(text) > 5, float(len(text)))
             for r, text in zip(ranked, texts, strict=True)
         ]
 
@@ -45,6 +52,25 @@ def test_an_evaluation_counts_what_is_right_and_what_is_mixed_up() -> None:
     assert json.loads(json.dumps(evaluation.to_json()))["basis"] == "four utterances"
 
 
+def test_every_interval_holds_its_figure() -> None:
+    names = ["pay", "ship", "return"]
+    data = training_set(
+        Example(f"{names[n % 3 if n % 5 else 0]} {n}", names[n % 3]) for n in range(60)
+    )
+    evaluation = evaluate(Parrot(), data, basis="")
+    assert evaluation.macro_f1_low < evaluation.macro_f1 < evaluation.macro_f1_high
+    for score in evaluation.intents:
+        assert score.precision_low <= score.precision <= score.precision_high
+        assert score.recall_low <= score.recall <= score.recall_high
+        assert score.f1_low <= score.f1 <= score.f1_high
+
+
+def test_an_intent_that_is_never_predicted_has_a_precision_of_nothing_known() -> None:
+    data = training_set([Example("pay", "ship"), Example("pay", "pay")])
+    _, ship = evaluate(Parrot(), data, basis="").intents
+    assert (ship.precision, ship.precision_low, ship.precision_high) == (0, 0, 1)
+
+
 scores = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=20)
 
 
@@ -68,3 +94,35 @@ def test_wilsons_interval_holds_the_share_and_stays_within_bounds(pair: tuple[in
 
 def test_wilsons_interval_as_published() -> None:
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_the_interval_of_f1_holds_it_and_stays_within_bounds(
+    right: int, missed: int, falsely: int
+) -> None:
+    wanted, given_to = right + missed, right + falsely
+    low, high = f1_interval(right, wanted, given_to)
+    f1 = 2 * right / (wanted + given_to) if wanted + given_to else 0.0
+    assert 0 <= low <= f1 + 1e-9
+    assert f1 - 1e-9 <= high <= 1
+
+
+def test_the_interval_of_f1_follows_from_wilsons() -> None:
+    """8 of 12 utterances: Wilson's 0.3906 to 0.8619, and 2 s / (1 + s) of both."""
+    assert f1_interval(8, wanted=10, given=10) == pytest.approx((0.5618, 0.9258), abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1))
+def test_the_interval_of_the_mean_f1_is_always_the_same(pairs: list[tuple[str, str]]) -> None:
+    expected, predicted = [e for e, _ in pairs], [p for _, p in pairs]
+    low, high = macro_f1_interval(expected, predicted)
+    assert 0 <= low <= high <= 1
+    assert macro_f1_interval(expected, predicted) == (low, high)
+
+
+def test_the_interval_of_the_mean_f1_narrows_with_more_utterances() -> None:
+    expected, predicted = ["a", "a", "b", "b", "b"], ["a", "b", "b", "b", "a"]
+    few = macro_f1_interval(expected * 4, predicted * 4)
+    many = macro_f1_interval(expected * 100, predicted * 100)
+    assert many[1] - many[0] < (few[1] - few[0]) / 3

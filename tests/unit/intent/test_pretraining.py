@@ -14,20 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from intent.data import TrainingSet
+from intent.encoder import PretrainedEncoder
+from intent.fitting import FINE_TUNING, Epoch
 from intent.interface import ArtifactError, TrainingDataError
 from intent.network import BatchBuilder, Encoder
-from intent.pretraining import (
-    SHARD_SENTENCES,
-    PretrainedEncoder,
-    PretrainingConfig,
-    PretrainingEpoch,
-    embed_corpus,
-    misspell,
-    pretrain,
-    read_corpus,
-)
+from intent.pretraining import PretrainingConfig, PretrainingEpoch, misspell, pretrain
+from intent.teacher import SHARD_SENTENCES, embed_corpus, read_corpus
 from intent.text import tokenize
-from intent.training import FINE_TUNING, Epoch, Trained, train
+from intent.training import Trained, train
 
 SUBJECTS = ["order", "parcel", "refund", "garden", "weather", "music", "kitchen", "engine"]
 VERBS = ["track", "cancel", "paint", "repair", "describe", "forget", "borrow", "enjoy"]
@@ -131,8 +125,8 @@ def test_fine_tuning_begins_where_the_encoder_is(
 ) -> None:
     *epochs, trained = train(small_data, replace(FINE_TUNING, epochs=8), encoder=encoder)
     assert isinstance(trained, Trained)
-    assert set(encoder.vocabulary.words) < set(trained.artifact.vocabulary.words)
-    assert trained.artifact.shape.hidden == encoder.shape.hidden
+    assert set(encoder.vocabulary.words) < set(trained.artifact.network.vocabulary.words)
+    assert trained.artifact.network.shape.hidden == encoder.shape.hidden
     first = next(epoch for epoch in epochs if isinstance(epoch, Epoch))
     assert first.valid_accuracy is not None
     assert first.valid_accuracy > 0.5  # prototypes of five intents, before anything was learnt
@@ -140,7 +134,7 @@ def test_fine_tuning_begins_where_the_encoder_is(
 
 def test_a_misspelt_word_stays_near_the_right_one(encoder: PretrainedEncoder) -> None:
     network = Encoder(encoder.shape)
-    network.load_state_dict({name: weight.float() for name, weight in encoder.weights.items()})
+    network.load_state_dict(encoder.weights())
     build = BatchBuilder(encoder.vocabulary)
     right, wrong, other = network(
         build(

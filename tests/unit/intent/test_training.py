@@ -7,8 +7,9 @@ import torch
 
 from intent.artifact import to_bytes
 from intent.data import Example, TrainingSet, data_hash, split, training_set
+from intent.fitting import Epoch, TrainingConfig
 from intent.interface import TrainingDataError
-from intent.training import Epoch, Trained, TrainingConfig, train
+from intent.training import Trained, train
 
 
 def finish(data: TrainingSet, config: TrainingConfig) -> Trained:

@@ -1,0 +1,149 @@
+"""Runs a trained network: NumPy looks the words up, ONNX Runtime does the rest.
+
+The weights are eight-bit in the file and 32-bit in memory, where processors are fastest with
+them. Shapes: B utterances, T tokens of the longest, D embedding, F features, I intents.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from intent import graph
+from intent.quantization import QuantizedRows
+from intent.shape import NetworkShape
+from intent.text import NGRAM_BUCKETS, Vocabulary, ngram_hashes
+
+Array = NDArray[np.float32]
+OWN = "encoder.word_vectors.own.weight"
+NGRAMS = "encoder.word_vectors.ngrams.weight"
+BATCH = 64
+CACHED_WORDS = 20_000
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that a trained network is. Matrices are quantized, vectors are not."""
+
+    shape: NetworkShape
+    vocabulary: Vocabulary
+    matrices: Mapping[str, QuantizedRows]
+    vectors: Mapping[str, Array]
+    graph: bytes
+
+
+@dataclass(frozen=True)
+class Activations:
+    logits: Array  # (B, I)
+    features: Array  # (B, F)
+
+
+class Engine:
+    """Raises ValueError for a graph that does not fit the weights. For one thread at a time."""
+
+    def __init__(self, network: Network) -> None:
+        self.shape = network.shape
+        self._words = _WordVectors(network)
+        self._session, self._weights = _open(network)
+        self._no_padding = np.zeros((0, 1, 1), np.float32)
+
+    def run(self, tokenized: Sequence[Sequence[str]]) -> Activations:
+        """No utterance may be without tokens."""
+        logits = np.empty((len(tokenized), self.shape.intents), np.float32)
+        features = np.empty((len(tokenized), self.shape.features), np.float32)
+        # Utterances of similar length share a batch, so that little is computed on padding.
+        order = sorted(range(len(tokenized)), key=lambda place: len(tokenized[place]))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            found = self._run_batch([tokenized[place] for place in chosen])
+            logits[chosen], features[chosen] = found
+        return Activations(logits, features)
+
+    def _run_batch(self, tokenized: Sequence[Sequence[str]]) -> tuple[Array, Array]:
+        longest, count = len(tokenized[-1]), len(tokenized)
+        self._words.make_room(longest * count)
+        if count == 1:
+            rows = np.array(self._words.rows(tokenized[0]))[:, None]
+            lengths = np.array([longest], np.int32)
+            padding = self._nothing_padded(longest)
+        else:
+            rows = np.zeros((longest, count), np.int64)
+            for place, tokens in enumerate(tokenized):
+                rows[: len(tokens), place] = self._words.rows(tokens)
+            lengths = np.array([len(tokens) for tokens in tokenized], np.int32)
+            absent = np.arange(longest)[:, None] >= lengths
+            padding = np.where(absent, np.float32(graph.ABSENT), np.float32(0))[:, :, None]
+        logits, features = self._session.run(
+            ["logits", "features"],
+            {
+                "vectors": self._words.table[rows],
+                "lengths": lengths,
+                "shares": (1 / lengths).astype(np.float32)[:, None],
+                "padding": padding,
+            },
+        )
+        return logits, features
+
+    def _nothing_padded(self, longest: int) -> Array:
+        if len(self._no_padding) < longest:
+            self._no_padding = np.zeros((longest, 1, 1), np.float32)
+        return self._no_padding[:longest]
+
+
+def _open(network: Network) -> tuple[ort.InferenceSession, list[ort.OrtValue]]:
+    """The session, and the weights that it reads as long as it lives."""
+    weights = {name: matrix.restore() for name, matrix in network.matrices.items()}
+    named = graph.weights_for(network.shape, {**weights, **network.vectors})
+    values = [ort.OrtValue.ortvalue_from_numpy(weight) for weight in named.values()]
+    options = ort.SessionOptions()
+    # A pool of threads costs more than it gains on so little work, and its members spin.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_external_initializers(list(named), values)
+    try:
+        session = ort.InferenceSession(network.graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own error types are not part of its interface
+        raise ValueError(f"a graph that ONNX Runtime refuses ({str(error)[:200]})") from error
+    return session, values
+
+
+class _WordVectors:
+    """Half a word's own embedding, half the mean of its n-grams' (`intent.network`), worked out
+    when a word is first seen. Row 0 of the table is padding."""
+
+    def __init__(self, network: Network) -> None:
+        self._own, self._ngrams = network.matrices[OWN], network.matrices[NGRAMS]
+        self._vocabulary = network.vocabulary
+        self._row_of: dict[str, int] = {}
+        self.table = np.zeros((1024, network.shape.embedding), np.float32)
+
+    def rows(self, tokens: Sequence[str]) -> list[int]:
+        """There must be room for them. The rows hold until `make_room` is called again."""
+        try:
+            return [self._row_of[token] for token in tokens]
+        except KeyError:
+            return [self._row_of.get(token) or self._add(token) for token in tokens]
+
+    def make_room(self, count: int) -> None:
+        """For so many words that may be new."""
+        used = 1 + len(self._row_of)
+        if used + count > CACHED_WORDS:
+            self._row_of.clear()
+        elif used + count > len(self.table):
+            more = np.zeros(
+                (min(2 * len(self.table), CACHED_WORDS), self.table.shape[1]), np.float32
+            )
+            more[:used] = self.table[:used]
+            self.table = more
+
+    def _add(self, word: str) -> int:
+        buckets = [value % NGRAM_BUCKETS for value in ngram_hashes(word)]
+        vector = self._ngrams.rows(buckets).mean(axis=0)
+        number = self._vocabulary.number(word)
+        if number:
+            vector = 0.5 * (self._own.rows([number])[0] + vector)
+        row = self._row_of[word] = 1 + len(self._row_of)
+        self.table[row] = vector
+        return row
