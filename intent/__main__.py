@@ -16,7 +16,7 @@ from intent.interface import OUT_OF_SCOPE, ArtifactError, IntentError, TrainingD
 if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
     from intent.classifier import GRUClassifier
     from intent.data import TrainingSet
-    from intent.fitting import Epoch
+    from intent.fitting import Epoch, Help
 
 DATA_HELP = "file or folder: Rasa NLU .yml, .jsonl or .csv with text and intent"
 MAX_LINE_BYTES = 2**20
@@ -64,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--cell", choices=["rnn", "gru", "lstm"], help="from scratch")
     train.add_argument("--layers", type=int, choices=range(1, 9), metavar="N", help="from scratch")
     train.add_argument("--directions", type=int, choices=[1, 2], help="from scratch")
+    train.add_argument("--layer-norm", action="store_true", help="from scratch")
+    train.add_argument(
+        "--teacher", metavar="PATH", help="a transformer sentence encoder that helps to train"
+    )
+    train.add_argument(
+        "--unlabelled",
+        nargs="+",
+        metavar="FILE",
+        help="messages that the teacher judges: .txt, .jsonl",
+    )
     train.add_argument("--created-at", metavar="TIME", help="noted in the file's card as it is")
     train.set_defaults(run=_train)
 
@@ -96,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--work", metavar="DIR", help="keeps what an interrupted run goes on from"
     )
     pretrain.add_argument("--epochs", type=_positive, default=None)
+    pretrain.add_argument("--half", action="store_true", help="the teacher computes in bfloat16")
     pretrain.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
     pretrain.set_defaults(run=_pretrain)
 
@@ -127,6 +138,8 @@ def _train(options: argparse.Namespace) -> None:
     from intent.data import lint
 
     _check_folder(options.output)
+    if options.unlabelled and not options.teacher:
+        raise TrainingDataError(["--unlabelled needs a --teacher, who judges what nobody labelled"])
     data = _read(options.data, options.oos)
     valid = _read(options.valid) if options.valid else None
     for notice in data.notices:
@@ -149,6 +162,8 @@ def _train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     sizes = {name: getattr(options, name) for name in ("cell", "layers", "directions")}
     sizes = {name: value for name, value in sizes.items() if value is not None}
+    if options.layer_norm:
+        sizes["layer_norm"] = True
     scratch = options.from_scratch or bool(sizes)  # an encoder brings its own sizes
     encoder = None if scratch else PretrainedEncoder.load(Path(options.encoder or SHIPPED))
     config = replace(
@@ -158,7 +173,12 @@ def _train(options: argparse.Namespace) -> None:
     )
     with _progress(options.progress) as show:
         for step in train(
-            data, config, valid=valid, encoder=encoder, created_at=options.created_at
+            data,
+            config,
+            valid=valid,
+            encoder=encoder,
+            help=_help(options, data) if options.teacher else None,
+            created_at=options.created_at,
         ):
             if isinstance(step, Epoch):
                 show(step)
@@ -183,9 +203,29 @@ def _train(options: argparse.Namespace) -> None:
         print(f"saved {options.output}")
 
 
+def _help(options: argparse.Namespace, data: "TrainingSet") -> "Help":
+    from intent.fitting import Help
+    from intent.teacher import TransformerTeacher, read_corpus
+    from intent.tutor import Tutor
+
+    paths = [Path(path) for path in options.unlabelled or ()]
+    unlabelled = read_corpus(paths, fewest=1) if paths else []
+    teacher = TransformerTeacher(Path(options.teacher))
+    texts = [example.text for example in data.examples] + unlabelled
+
+    def say(done: int, of: int) -> None:
+        if options.progress == "json":
+            _say({"event": "teacher", "done": done, "of": of})
+        else:
+            print(f"teacher: {done:,} of {of:,} messages", file=sys.stderr)
+
+    return Help(Tutor(teacher, texts, on_progress=say), unlabelled)
+
+
 def _pretrain(options: argparse.Namespace) -> None:
     import torch
 
+    from intent.course import Course
     from intent.encoder import PretrainedEncoder
     from intent.pretraining import PretrainingConfig, pretrain
     from intent.teacher import TransformerTeacher, embed_corpus, read_corpus
@@ -194,7 +234,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     output = Path(options.output)
     work = Path(options.work or f"{options.output}.work")
     sentences = read_corpus([Path(path) for path in options.corpus])
-    teacher = TransformerTeacher(Path(options.teacher))
+    teacher = TransformerTeacher(Path(options.teacher), half=options.half)
     targets = embed_corpus(
         teacher,
         sentences,
@@ -212,12 +252,15 @@ def _pretrain(options: argparse.Namespace) -> None:
     steps = pretrain(
         sentences, targets, config, teacher=teacher, checkpoint=work / "checkpoint.pt", card=about
     )
+    course = Course(work / "epochs.jsonl", output.with_suffix(".svg"))
     for step in steps:
         if isinstance(step, PretrainedEncoder):
             content = step.to_bytes()
             output.write_bytes(content)
             print(f"saved {output}, {len(content):,} bytes")
-        elif options.progress == "json":
+            continue
+        course.add(step)
+        if options.progress == "json":
             _say({"event": "epoch", **asdict(step)})
         else:
             print(

@@ -16,9 +16,10 @@ from intent.encoder import PretrainedEncoder, split_weights
 from intent.engine import Network
 from intent.interface import OUT_OF_SCOPE
 from intent.network import BatchBuilder, IntentNetwork, Noise
-from intent.optimization import batches_by_length, learning_rate_share
+from intent.optimization import batches_by_length, learning_rate_share, misspell
 from intent.shape import Cell, NetworkShape
 from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, ngram_hashes, tokenize
+from intent.tutor import Tutor
 
 ENCODER_SIZES = ("cell", "directions", "layers", "embedding", "hidden", "features", "layer_norm")
 FIRST_CONFIDENCE = 10.0
@@ -50,6 +51,14 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
+    typo_share: float = 0.0
+    """Of the utterances that are shown with one misspelt word."""
+    anchor: float = 0.0
+    """Weight of the squared distance from a pre-trained encoder's weights, words excepted
+    (L2-SP, Li et al. 2018): a few examples are no reason to forget what sentences mean."""
+    tutor_weight: float = 0.7
+    """Of a tutor's judgement, where there is one; the labels have the rest."""
+    tutor_temperature: float = 3.0
     out_of_scope_weight: float = 1.0
     """Of the part of the loss that teaches out-of-scope examples to favour no intent."""
     word_dropout: float = 0.1
@@ -73,6 +82,8 @@ class TrainingConfig:
 
 FINE_TUNING = TrainingConfig(
     encoder_learning_rate=2e-3,
+    anchor=0.03,
+    typo_share=0.3,
     embedding_dropout=0.2,
     feature_dropout=0.3,
     least_epochs=12,
@@ -102,7 +113,8 @@ class Lesson:
 
     texts: list[str]
     tokens: list[list[str]]
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N,) int64, -1 for an utterance that nobody labelled
+    guesses: Tensor | None = None  # (N, I) logits of a tutor
 
     @classmethod
     def of(cls, examples: Sequence[Example], intents: Sequence[str]) -> "Lesson":
@@ -119,6 +131,22 @@ class Lesson:
             torch.tensor([label for _, _, label in rows], dtype=torch.int64),
         )
 
+    def with_tutor(self, tutor: Tutor, unlabelled: Sequence[str], intents: int) -> "Lesson":
+        """And with utterances that the tutor alone judges."""
+        rows = [(text, tokens) for text in unlabelled if (tokens := tokenize(text))]
+        texts = self.texts + [text for text, _ in rows]
+        tokens_of = self.tokens + [tokens for _, tokens in rows]
+        labels = torch.cat([self.labels, torch.full((len(rows),), -1)])
+        return Lesson(texts, tokens_of, labels, tutor.judge(texts, labels, intents))
+
+
+@dataclass(frozen=True)
+class Help:
+    """What else may teach: a tutor that knows every text of the lesson, and these."""
+
+    tutor: Tutor
+    unlabelled: Sequence[str] = ()
+
 
 class Student:
     """A network on its way: where it begins, and what it learns from."""
@@ -129,18 +157,22 @@ class Student:
         intents: Sequence[str],
         config: TrainingConfig,
         encoder: PretrainedEncoder | None,
+        help: Help | None = None,
     ) -> None:
         self.intents = tuple(intents)
         self.lesson = Lesson.of(data.examples, intents)
+        self._studied = self.lesson
+        if help is not None:
+            self._studied = self.lesson.with_tutor(help.tutor, help.unlabelled, len(intents))
         self.strangers = Lesson.of(data.out_of_scope, (OUT_OF_SCOPE,))
-        vocabulary = build_vocabulary(self.lesson.tokens, min_count=config.min_word_count)
+        vocabulary = build_vocabulary(self._studied.tokens, min_count=config.min_word_count)
         if encoder is not None:
             words = {*encoder.vocabulary.words, *vocabulary.words}
             vocabulary = Vocabulary(tuple(sorted(words)))
             sizes = {name: getattr(encoder.shape, name) for name in ENCODER_SIZES}
             config = replace(config, **sizes)
         self.vocabulary = vocabulary
-        self.config = config.for_examples(len(data.examples))
+        self.config = config.for_examples(len(self._studied.tokens))
         self._network = _new_network(self.config, vocabulary, intents)
         if encoder is not None:
             _begin_at(encoder, self._network, vocabulary)
@@ -150,7 +182,7 @@ class Student:
         """Round `number` of so many; ends with the weights of the best epoch."""
         assert self.config.epochs is not None
         for epoch in _fit(
-            self._network, self.vocabulary, self.lesson, check, self.strangers.tokens, self.config
+            self._network, self.vocabulary, self._studied, check, self.strangers.tokens, self.config
         ):
             before = (number - 1) * self.config.epochs
             yield replace(epoch, number=before + epoch.number, of=rounds * self.config.epochs)
@@ -246,6 +278,11 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_share(step / steps, config.warm_up_share)
     )
+    anchored = [
+        (weight, weight.detach().clone())
+        for name, weight in network.encoder.named_parameters()
+        if not name.startswith("word_vectors")
+    ]
     lowest, highest, epochs_without = math.inf, 0.0, 0
     best_weights: dict[str, Tensor] | None = None
     for number in range(1, config.epochs + 1):
@@ -256,8 +293,18 @@ def _fit(
             lesson.tokens, range(len(lesson.tokens)), config.batch_size, shuffler
         ):
             met = shuffler.sample(strangers, min(len(strangers), config.batch_size // 4))
-            batch = build([lesson.tokens[n] for n in chosen] + met)
-            loss = _loss(network(batch, noise)[0], lesson.labels[chosen], config)
+            shown = [
+                misspell(lesson.tokens[n], shuffler)
+                if shuffler.random() < config.typo_share
+                else lesson.tokens[n]
+                for n in chosen
+            ]
+            batch = build(shown + met)
+            guesses = None if lesson.guesses is None else lesson.guesses[chosen]
+            loss = _loss(network(batch, noise)[0], lesson.labels[chosen], guesses, config)
+            if config.anchor:
+                strayed = ((weight - start).square().sum() for weight, start in anchored)
+                loss = loss + config.anchor * torch.stack(list(strayed)).sum()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -290,11 +337,23 @@ def _fit(
         network.load_state_dict(best_weights)
 
 
-def _loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, guesses: Tensor | None, config: TrainingConfig) -> Tensor:
     """logits: (B, I), whose rows beyond the labels are of out-of-scope utterances: those are
     to favour no intent (outlier exposure, Hendrycks et al. 2019)."""
     known, strange = logits[: len(labels)], logits[len(labels) :]
-    loss = functional.cross_entropy(known, labels, label_smoothing=config.label_smoothing)
+    loss = known.new_zeros(())
+    labelled = labels >= 0
+    if bool(labelled.any()):
+        smoothing = config.label_smoothing
+        loss = functional.cross_entropy(
+            known[labelled], labels[labelled], label_smoothing=smoothing
+        )
+    if guesses is not None:
+        heat = config.tutor_temperature
+        judged = functional.kl_div(
+            (known / heat).log_softmax(1), (guesses / heat).softmax(1), reduction="batchmean"
+        )
+        loss = (1 - config.tutor_weight) * loss + config.tutor_weight * heat * heat * judged
     if len(strange):
         divergence = -strange.log_softmax(1).mean() - math.log(logits.shape[1])
         loss = loss + config.out_of_scope_weight * divergence

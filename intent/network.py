@@ -97,10 +97,14 @@ class WordVectors(nn.Module):
         self.own = nn.Embedding(own.shape[0], own.shape[1], padding_idx=0, _weight=own)
         self.ngrams = nn.EmbeddingBag(ngrams.shape[0], ngrams.shape[1], mode="mean", _weight=ngrams)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
+        """(U, D)"""
         own = self.own(batch.words)  # (U, D)
         ngrams = self.ngrams(batch.ngrams, batch.offsets)  # (U, D)
         known = (batch.words > 0)[:, None]
+        if noise is not None and noise.estranged_words:
+            # Shown as an unknown word is, a known one teaches its n-grams all that it means.
+            known = known & (noise.mask(len(known), 1, drop=noise.estranged_words) > 0)
         return torch.where(known, 0.5 * (own + ngrams), ngrams)
 
 
@@ -124,7 +128,7 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
         """(B, F)"""
-        vectors = self.word_vectors(batch)[batch.tokens]  # (B, T, D)
+        vectors = self.word_vectors(batch, noise)[batch.tokens]  # (B, T, D)
         if noise is not None:
             utterances, longest, width = vectors.shape
             # Locked: one mask for all time steps of an utterance (Gal and Ghahramani 2016).
@@ -168,6 +172,8 @@ class Noise:
     word_dropout: float
     embedding_dropout: float
     feature_dropout: float
+    estranged_words: float = 0.0
+    """The share of known words that are seen by their n-grams alone."""
 
     def mask(self, *shape: int, drop: float) -> Tensor:
         """Zeros with probability `drop`, the rest scaled so that the mean stays."""

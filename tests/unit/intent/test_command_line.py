@@ -267,3 +267,21 @@ def test_a_damaged_file_is_refused_in_one_line(
     problem = capsys.readouterr().err
     assert problem.startswith(f"{path}: ")
     assert problem.count("\n") == 1
+
+
+def test_unlabelled_messages_without_a_teacher_are_refused(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.txt").write_text("where is it\n")
+    arguments = ["train", data_file, "-o", tmp_path / "n", "--unlabelled", tmp_path / "log.txt"]
+    assert main([str(one) for one in arguments]) == 2
+    assert "needs a --teacher" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_teacher_is_refused_in_one_line(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", data_file, "-o", tmp_path / "n", "--teacher", tmp_path]
+    assert main([str(one) for one in arguments]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "no sentence encoder" in line

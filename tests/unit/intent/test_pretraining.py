@@ -18,7 +18,8 @@ from intent.encoder import PretrainedEncoder
 from intent.fitting import FINE_TUNING, Epoch
 from intent.interface import ArtifactError, TrainingDataError
 from intent.network import BatchBuilder, Encoder
-from intent.pretraining import PretrainingConfig, PretrainingEpoch, misspell, pretrain
+from intent.optimization import misspell
+from intent.pretraining import PretrainingConfig, PretrainingEpoch, pretrain
 from intent.teacher import SHARD_SENTENCES, embed_corpus, read_corpus
 from intent.text import tokenize
 from intent.training import Trained, train
