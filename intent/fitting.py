@@ -295,7 +295,7 @@ def _fit(
             met = shuffler.sample(strangers, min(len(strangers), config.batch_size // 4))
             shown = [
                 misspell(lesson.tokens[n], shuffler)
-                if shuffler.random() < config.typo_share
+                if config.typo_share and shuffler.random() < config.typo_share
                 else lesson.tokens[n]
                 for n in chosen
             ]
