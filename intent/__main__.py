@@ -154,8 +154,9 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from intent import artifact
+    from intent.config import FINE_TUNING, TrainingConfig
     from intent.encoder import SHIPPED, PretrainedEncoder
-    from intent.fitting import FINE_TUNING, Epoch, TrainingConfig
+    from intent.fitting import Epoch
     from intent.terminal import summary
     from intent.training import train
 

@@ -19,6 +19,8 @@ from intent.interface import ArtifactError
 from intent.quantization import QuantizedRows
 from intent.scope import SIGNALS, ScopeDetector, StoredExamples
 from intent.shape import CELLS, NetworkShape
+from intent.slot_rules import RuleMatcher, SlotRules, rule_problems
+from intent.slots import SlotKind, SlotModel, feature_count
 from intent.text import Vocabulary
 
 Tensor = NDArray[Any]
@@ -35,6 +37,8 @@ LARGEST_SIZES = {
     "layers": 8,
     "directions": 2,
     "features": 4_096,
+    "tags": 4_096,
+    "token_features": 4_096,
 }
 WEIGHT = "network."
 SCALES = ".scales"
@@ -49,6 +53,7 @@ class Artifact:
     intents: tuple[str, ...]
     temperature: float
     scope: ScopeDetector
+    slots: SlotModel
     card: dict[str, Any]
     """What it was trained on, how, and how good it is; plain JSON, read by people."""
 
@@ -99,6 +104,12 @@ def to_bytes(artifact: Artifact) -> bytes:
         "graph": np.frombuffer(network.graph, np.uint8),
         "vocabulary": json_tensor(network.vocabulary.words),
         "scope.seen_ngrams": scope.seen_ngrams,
+        "slots": json_tensor(
+            {
+                "kinds": [(kind.name, kind.role, kind.group) for kind in artifact.slots.kinds],
+                "rules": artifact.slots.rules.to_json(),
+            }
+        ),
     }
     for part, examples in (("inside", scope.inside), ("outside", scope.outside)):
         tensors[f"scope.{part}.features"] = examples.features
@@ -234,6 +245,7 @@ def _assemble(about: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
         intents=intents,
         temperature=temperature,
         scope=_read_scope(about["scope"], tensors, shape),
+        slots=_read_slots(read_json_tensor(tensors["slots"]), shape),
         card=about["card"],
     )
 
@@ -252,7 +264,7 @@ def _check_shape(fields: dict[str, Any]) -> NetworkShape:
         raise ValueError("unknown cell")
     for name, largest in LARGEST_SIZES.items():
         value = getattr(shape, name)
-        least = 0 if name == "vocabulary" else 1
+        least = 0 if name in {"vocabulary", "tags", "token_features"} else 1
         if type(value) is not int or not least <= value <= largest:
             raise ValueError(f"{name} not in {least} to {largest}")
     if type(shape.layer_norm) is not bool:
@@ -278,6 +290,24 @@ def _read_scope(
         deviations=deviations,
         threshold=_number(fields["threshold"]),
     )
+
+
+def _read_slots(found: Any, shape: NetworkShape) -> SlotModel:
+    kinds = []
+    for name, role, group in found["kinds"]:
+        if not isinstance(name, str) or not isinstance(role, str | None):
+            raise ValueError("slots without names")
+        if not isinstance(group, str | None):
+            raise ValueError("slots of a group that is none")
+        kinds.append(SlotKind(name, role, group))
+    rules = SlotRules.from_json(found["rules"])
+    if any(problem for rule in rules.rows() for problem in rule_problems(*rule)):
+        raise ValueError("slot rules that cannot be applied")
+    slots = SlotModel(tuple(kinds), rules)
+    expected = feature_count(RuleMatcher(rules)) if slots.kinds else 0
+    if (slots.labels, expected) != (shape.tags, shape.token_features):
+        raise ValueError("slots that are not the network's")
+    return slots
 
 
 def _read_examples(

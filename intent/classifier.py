@@ -9,8 +9,9 @@ import numpy as np
 from intent.artifact import Artifact, load
 from intent.calibration import softmax
 from intent.engine import Engine
-from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent
+from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
 from intent.scope import ScopeScorer
+from intent.tagger import SlotTagger
 from intent.text import tokenize
 
 RANKED = 5
@@ -29,6 +30,10 @@ class GRUClassifier:
         except ValueError as error:
             raise ArtifactError(f"the file's network cannot run: {error}; train again") from error
         self._scope = ScopeScorer(artifact.scope, len(artifact.intents))
+        self._tagger = None
+        if artifact.slots:
+            chain = artifact.network.chain() if artifact.slots.kinds else None
+            self._tagger = SlotTagger(artifact.slots, chain)
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | bytes) -> Self:
@@ -52,7 +57,9 @@ class GRUClassifier:
         predictions = [self._wordless()] * len(texts)
         worded = [place for place, tokens in enumerate(tokenized) if tokens]
         if worded:
-            found = self._classify_worded([tokenized[place] for place in worded])
+            found = self._classify_worded(
+                [texts[place] for place in worded], [tokenized[place] for place in worded]
+            )
             for place, prediction in zip(worded, found, strict=True):
                 predictions[place] = prediction
         return predictions
@@ -83,8 +90,14 @@ class GRUClassifier:
             for text, label in zip(stored.texts, stored.labels.tolist(), strict=True)
         ]
 
-    def _classify_worded(self, tokenized: Sequence[Sequence[str]]) -> list[Prediction]:
-        active = self._engine.run(tokenized)
+    def _classify_worded(
+        self, texts: Sequence[str], tokenized: Sequence[Sequence[str]]
+    ) -> list[Prediction]:
+        seen = [self._tagger.look_at(text) for text in texts] if self._tagger else []
+        active = self._engine.run(tokenized, [one.token_features for one in seen])
+        slots: list[tuple[Slot, ...]] = [()] * len(texts)
+        if self._tagger:
+            slots = self._tagger.slots_of_all(seen, active.tags)
         confidences = softmax(active.logits, self._artifact.temperature)
         ranked = np.argsort(-confidences, axis=1, kind="stable")[:, :RANKED]
         best = np.take_along_axis(confidences, ranked, axis=1)
@@ -94,21 +107,25 @@ class GRUClassifier:
         overruled |= [self._scope.is_unfamiliar(tokens) for tokens in tokenized]
         scores = scores - self._artifact.scope.threshold - OVERRULED * overruled
         return [
-            self._prediction(values, places, score)
-            for values, places, score in zip(
-                best.tolist(), ranked.tolist(), scores.tolist(), strict=True
+            self._prediction(values, places, score, found)
+            for values, places, score, found in zip(
+                best.tolist(), ranked.tolist(), scores.tolist(), slots, strict=True
             )
         ]
 
     def _prediction(
-        self, confidences: Sequence[float], places: Sequence[int], score: float
+        self,
+        confidences: Sequence[float],
+        places: Sequence[int],
+        score: float,
+        slots: tuple[Slot, ...],
     ) -> Prediction:
         ranking = tuple(
             RankedIntent(self.intents[place], confidence)
             for place, confidence in zip(places, confidences, strict=True)
         )
         first = ranking[0]
-        return Prediction(first.intent, first.confidence, ranking, score >= 0, score)
+        return Prediction(first.intent, first.confidence, ranking, score >= 0, score, slots)
 
     def _wordless(self) -> Prediction:
         nobody = RankedIntent(self.intents[0], 0.0)

@@ -7,13 +7,15 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from intent import rasa
+from intent import annotation, rasa
+from intent.annotation import AnnotatedSlot, AnnotationError
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
-from intent.text import normalize
+from intent.slot_rules import NO_RULES, RULE_KINDS, Rule, SlotRules, rule_problems
+from intent.text import normalize, tokenize_with_spans
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_YAML_BYTES = 16 * 2**20
@@ -29,6 +31,7 @@ class Example:
     intent: str
     source: str = ""
     """Where it was read, as "file:line"."""
+    slots: tuple[AnnotatedSlot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class TrainingSet:
     out_of_scope: tuple[Example, ...] = ()
     notices: tuple[str, ...] = ()
     """What the files held that was not imported, and where."""
+    slot_rules: SlotRules = NO_RULES
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -54,13 +58,25 @@ class Problem:
         return f"{self.source or self.intent or 'training data'}: {self.message}"
 
 
-def training_set(examples: Iterable[Example], notices: Sequence[str] = ()) -> TrainingSet:
+@dataclass
+class FileContent:
+    examples: list[Example] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def training_set(
+    examples: Iterable[Example],
+    notices: Sequence[str] = (),
+    slot_rules: SlotRules = NO_RULES,
+) -> TrainingSet:
     """Sorts examples of the reserved intent from the others."""
     inside: list[Example] = []
     outside: list[Example] = []
     for example in examples:
         (outside if example.intent == OUT_OF_SCOPE else inside).append(example)
-    return TrainingSet(tuple(inside), tuple(outside), tuple(notices))
+    return TrainingSet(tuple(inside), tuple(outside), tuple(notices), slot_rules)
 
 
 def read(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> TrainingSet:
@@ -70,24 +86,18 @@ def read(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Tr
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    examples: list[Example] = []
-    notices: list[str] = []
-    problems: list[str] = []
+    found = FileContent()
     for path in paths:
-        files = _files_below(Path(path), notices, problems)
-        for file in files:
+        for file in _files_below(Path(path), found.notices, found.problems):
             try:
-                found, said = _read_file(file)
+                _read_file(file, found)
             except TrainingDataError as error:
-                problems += error.problems
-            else:
-                examples += found
-                notices += said
-    if problems:
-        left_out = len(problems) - MAX_REPORTED_PROBLEMS
+                found.problems += error.problems
+    if found.problems:
+        left_out = len(found.problems) - MAX_REPORTED_PROBLEMS
         more = [f"and {left_out} more problems"] if left_out > 0 else []
-        raise TrainingDataError(problems[:MAX_REPORTED_PROBLEMS] + more)
-    return training_set(examples, notices)
+        raise TrainingDataError(found.problems[:MAX_REPORTED_PROBLEMS] + more)
+    return training_set(found.examples, found.notices, SlotRules.of(found.rules))
 
 
 def _files_below(path: Path, notices: list[str], problems: list[str]) -> list[Path]:
@@ -115,7 +125,7 @@ def _files_below(path: Path, notices: list[str], problems: list[str]) -> list[Pa
     return found
 
 
-def _read_file(path: Path) -> tuple[list[Example], list[str]]:
+def _read_file(path: Path, found: FileContent) -> None:
     suffix = path.suffix.lower()
     limit = MAX_YAML_BYTES if suffix in {".yml", ".yaml"} else MAX_FILE_BYTES
     try:
@@ -130,42 +140,59 @@ def _read_file(path: Path) -> tuple[list[Example], list[str]]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise TrainingDataError([f"{path}:{line}: not UTF-8; save the file as UTF-8"]) from error
-    return READERS[suffix](content, str(path))
+    READERS[suffix](content, str(path), found)
 
 
-def _read_rasa(content: str, name: str) -> tuple[list[Example], list[str]]:
+def _read_rasa(content: str, name: str, found: FileContent) -> None:
     file = rasa.parse(content, name)
-    if file.problems:
-        raise TrainingDataError(file.problems)
-    found = [Example(text, intent, f"{name}:{line}") for text, intent, line in file.examples]
-    return found, file.notices
+    found.examples += (
+        Example(example.text, example.intent, f"{name}:{example.line}", example.slots)
+        for example in file.examples
+    )
+    found.rules += file.rules
+    found.notices += file.notices
+    found.problems += file.problems
 
 
-def _read_jsonl(content: str, name: str) -> tuple[list[Example], list[str]]:
-    found: list[Example] = []
-    problems: list[str] = []
+def _read_jsonl(content: str, name: str, found: FileContent) -> None:
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
+        place = f"{name}:{number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            problems.append(f"{name}:{number}: not JSON; write one object per line")
+            found.problems.append(f"{place}: not JSON; write one object per line")
             continue
         match row:
             case {"text": str(text), "intent": str(intent)}:
-                found.append(Example(text.strip(), intent, f"{name}:{number}"))
+                try:
+                    slots, notices = annotation.from_json(row, text)
+                except AnnotationError as error:
+                    found.problems.append(f"{place}: {error}")
+                else:
+                    found.examples.append(Example(text.strip(), intent, place, slots))
+                    found.notices += (f"{place}: {notice}" for notice in notices)
+            case dict() if rules := _rules_in(row):
+                problems = [f"{place}: {p}" for rule in rules for p in rule_problems(*rule)]
+                found.problems += problems
+                found.rules += rules
             case _:
-                problems.append(f'{name}:{number}: expected {{"text": "...", "intent": "..."}}')
-    if problems:
-        raise TrainingDataError(problems)
-    return found, []
+                found.problems.append(f'{place}: expected {{"text": "...", "intent": "..."}}')
 
 
-def _read_csv(content: str, name: str) -> tuple[list[Example], list[str]]:
+def _rules_in(row: dict[str, Any]) -> list[Rule]:
+    """{"synonym": value, "examples": [...]}, and likewise "regex" and "lookup"."""
+    for kind in RULE_KINDS:
+        match row.get(kind), row.get("examples"):
+            case str(name), [*texts] if all(isinstance(text, str) for text in texts):
+                return [(kind, name, text) for text in texts]
+    return []
+
+
+def _read_csv(content: str, name: str, found: FileContent) -> None:
+    """Texts are taken as they stand: a table is no place for annotations."""
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
-    found: list[Example] = []
-    problems: list[str] = []
     number = 1
     try:
         header = reader.fieldnames or []
@@ -174,21 +201,19 @@ def _read_csv(content: str, name: str) -> tuple[list[Example], list[str]]:
         number = reader.line_num + 1  # where the next row begins; quoted texts may hold newlines
         for row in reader:
             text, intent = row["text"], row["intent"]
+            place = f"{name}:{number}"
             if text is None or intent is None:
-                problems.append(f"{name}:{number}: too few columns; quote texts that hold commas")
+                found.problems.append(f"{place}: too few columns; quote texts that hold commas")
             elif None in row:
-                problems.append(f"{name}:{number}: too many columns; quote texts that hold commas")
+                found.problems.append(f"{place}: too many columns; quote texts that hold commas")
             else:
-                found.append(Example(text.strip(), intent, f"{name}:{number}"))
+                found.examples.append(Example(text.strip(), intent, place))
             number = reader.line_num + 1
     except csv.Error as error:
-        problems.append(f"{name}:{number}: not valid CSV ({error}); correct the quotes")
-    if problems:
-        raise TrainingDataError(problems)
-    return found, []
+        found.problems.append(f"{name}:{number}: not valid CSV ({error}); correct the quotes")
 
 
-READERS: dict[str, Callable[[str, str], tuple[list[Example], list[str]]]] = {
+READERS: dict[str, Callable[[str, str, FileContent], None]] = {
     ".yml": _read_rasa,
     ".yaml": _read_rasa,
     ".jsonl": _read_jsonl,
@@ -197,27 +222,38 @@ READERS: dict[str, Callable[[str, str], tuple[list[Example], list[str]]]] = {
 
 
 def write(data: TrainingSet, path: str | os.PathLike[str]) -> None:
-    """Writes one file; its ending names the format, as in `read`."""
+    """Writes one file; its ending names the format, as in `read`. Raises TrainingDataError for
+    what the format cannot hold."""
     path = Path(path)
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
         raise TrainingDataError([f"{path}: unknown ending; name it {', '.join(WRITERS)}"])
-    path.write_text(writer(data.examples + data.out_of_scope), encoding="utf-8", newline="")
+    try:
+        content = writer(data.examples + data.out_of_scope, data.slot_rules)
+    except AnnotationError as error:
+        raise TrainingDataError([f"{path}: {error}"]) from error
+    path.write_text(content, encoding="utf-8", newline="")
 
 
-def _write_rasa(examples: Sequence[Example]) -> str:
-    texts_of: dict[str, list[str]] = defaultdict(list)
-    for example in examples:
-        texts_of[example.intent].append(example.text)
-    return rasa.dump(texts_of)
+def _write_rasa(examples: Sequence[Example], rules: SlotRules) -> str:
+    return rasa.dump(((e.text, e.intent, e.slots) for e in examples), rules)
 
 
-def _write_jsonl(examples: Sequence[Example]) -> str:
-    rows = ({"text": example.text, "intent": example.intent} for example in examples)
+def _write_jsonl(examples: Sequence[Example], rules: SlotRules) -> str:
+    rows: list[dict[str, Any]] = [
+        {"text": example.text, "intent": example.intent, **annotation.to_json(example.slots)}
+        for example in examples
+    ]
+    texts_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for kind, name, text in rules.rows():
+        texts_of[kind, name].append(text)
+    rows += [{kind: name, "examples": texts} for (kind, name), texts in texts_of.items()]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_csv(examples: Sequence[Example]) -> str:
+def _write_csv(examples: Sequence[Example], rules: SlotRules) -> str:
+    if rules or any(example.slots for example in examples):
+        raise AnnotationError("CSV cannot hold slots; write .jsonl or .yml")
     file = io.StringIO(newline="")
     writer = csv.writer(file)  # its line ending, \r\n, makes it quote either half inside a text
     writer.writerow(["text", "intent"])
@@ -240,6 +276,7 @@ def lint(data: TrainingSet) -> list[Problem]:
         examples_of[example.intent].append(example)
     problems = [
         *_lint_intents(examples_of),
+        *_lint_rules(data.slot_rules),
         *(p for example in data.examples + data.out_of_scope for p in _lint_example(example)),
         *_lint_repetitions(data.examples + data.out_of_scope),
     ]
@@ -275,6 +312,34 @@ def _lint_example(example: Example) -> Iterable[Problem]:
     if any("\ud800" <= character <= "\udfff" for character in example.text):
         message = "holds half a character (a lone surrogate); type it again"
         yield Problem("error", example.intent, message, example.source)
+    for problem in annotation.problems_of(example.text, example.slots):
+        yield Problem("error", example.intent, problem, example.source)
+    if example.slots:
+        yield from _lint_places(example)
+
+
+def _lint_places(example: Example) -> Iterable[Problem]:
+    tokens = tokenize_with_spans(example.text)
+    starts, ends = {start for _, start, _ in tokens}, {end for _, _, end in tokens}
+    for slot in example.slots:
+        shown = f"slot {slot.name!r}, {example.text[slot.start : slot.end][:60]!r},"
+        if not any(start < slot.end and slot.start < end for _, start, end in tokens):
+            message = f"{shown} holds no word that is read; remove or shorten it"
+            yield Problem("warning", example.intent, message, example.source)
+        elif slot.start not in starts or slot.end not in ends:
+            message = f"{shown} begins or ends inside a word; only whole words are found"
+            yield Problem("warning", example.intent, message, example.source)
+
+
+def _lint_rules(rules: SlotRules) -> Iterable[Problem]:
+    for rule in rules.rows():
+        yield from (Problem("error", "", problem) for problem in rule_problems(*rule))
+    value_of: dict[str, str] = {}
+    for text, value in rules.synonyms:
+        before = value_of.setdefault(normalize(text), value)
+        if before != value:
+            message = f"synonym {text!r} stands for {before!r} and {value!r}; keep one"
+            yield Problem("warning", "", message)
 
 
 def _lint_repetitions(examples: Sequence[Example]) -> Iterable[Problem]:
@@ -318,7 +383,8 @@ def split(
             (apart if wanted > 0 else kept).extend(texts[text])
             wanted -= len(texts[text])
         kept += texts[ordered[-1]]
-    return training_set(kept), training_set(apart)
+    rules = data.slot_rules
+    return training_set(kept, slot_rules=rules), training_set(apart, slot_rules=rules)
 
 
 def _draw(text: str, seed: int) -> bytes:
@@ -328,6 +394,8 @@ def _draw(text: str, seed: int) -> bytes:
 def data_hash(data: TrainingSet) -> str:
     """Equal for equal examples, whatever their order and sources."""
     rows = sorted(
-        json.dumps([example.intent, example.text]) for example in data.examples + data.out_of_scope
+        json.dumps([example.intent, example.text, *annotation.to_json(example.slots).values()])
+        for example in data.examples + data.out_of_scope
     )
+    rows += sorted(map(json.dumps, data.slot_rules.rows()))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -33,11 +33,18 @@ class Network:
     vectors: Mapping[str, Array]
     graph: bytes
 
+    def chain(self) -> tuple[Array, Array, Array]:
+        """The tagger's: scores of a step from label to label (L, L), of the first label and of
+        the last (L,)."""
+        steps = self.matrices["tagger.chain.transitions"].restore()
+        return steps, self.vectors["tagger.chain.first"], self.vectors["tagger.chain.last"]
+
 
 @dataclass(frozen=True)
 class Activations:
     logits: Array  # (B, I)
     features: Array  # (B, F)
+    tags: list[Array]  # for each utterance, scores of its tokens' labels; none without a tagger
 
 
 class Engine:
@@ -48,20 +55,30 @@ class Engine:
         self._words = _WordVectors(network)
         self._session, self._weights = _open(network)
         self._no_padding = np.zeros((0, 1, 1), np.float32)
+        self._outputs = ["logits", "features", *(["tags"] if network.shape.tags else [])]
 
-    def run(self, tokenized: Sequence[Sequence[str]]) -> Activations:
-        """No utterance may be without tokens."""
+    def run(
+        self, tokenized: Sequence[Sequence[str]], token_features: Sequence[Array] = ()
+    ) -> Activations:
+        """No utterance may be without tokens. `token_features`: for each utterance (T, K);
+        only a tagger wants them."""
         logits = np.empty((len(tokenized), self.shape.intents), np.float32)
         features = np.empty((len(tokenized), self.shape.features), np.float32)
         # Utterances of similar length share a batch, so that little is computed on padding.
         order = sorted(range(len(tokenized)), key=lambda place: len(tokenized[place]))
+        tags: list[Array] = [logits] * (len(tokenized) if self.shape.tags else 0)
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            found = self._run_batch([tokenized[place] for place in chosen])
-            logits[chosen], features[chosen] = found
-        return Activations(logits, features)
+            told = [token_features[place] for place in chosen] if token_features else []
+            found = self._run_batch([tokenized[place] for place in chosen], told)
+            logits[chosen], features[chosen] = found[:2]
+            for row, place in enumerate(chosen if self.shape.tags else ()):
+                tags[place] = found[2][: len(tokenized[place]), row]
+        return Activations(logits, features, tags)
 
-    def _run_batch(self, tokenized: Sequence[Sequence[str]]) -> tuple[Array, Array]:
+    def _run_batch(
+        self, tokenized: Sequence[Sequence[str]], token_features: Sequence[Array]
+    ) -> list[Array]:
         longest, count = len(tokenized[-1]), len(tokenized)
         self._words.make_room(longest * count)
         if count == 1:
@@ -75,16 +92,22 @@ class Engine:
             lengths = np.array([len(tokens) for tokens in tokenized], np.int32)
             absent = np.arange(longest)[:, None] >= lengths
             padding = np.where(absent, np.float32(graph.ABSENT), np.float32(0))[:, :, None]
-        logits, features = self._session.run(
-            ["logits", "features"],
-            {
-                "vectors": self._words.table[rows],
-                "lengths": lengths,
-                "shares": (1 / lengths).astype(np.float32)[:, None],
-                "padding": padding,
-            },
-        )
-        return logits, features
+        inputs = {
+            "vectors": self._words.table[rows],
+            "lengths": lengths,
+            "shares": (1 / lengths).astype(np.float32)[:, None],
+            "padding": padding,
+        }
+        if self.shape.tags:
+            inputs["token_features"] = self._stacked(token_features, (longest, count))
+        found: list[Array] = self._session.run(self._outputs, inputs)
+        return found
+
+    def _stacked(self, token_features: Sequence[Array], size: tuple[int, int]) -> Array:
+        stacked = np.zeros((*size, self.shape.token_features), np.float32)
+        for place, told in enumerate(token_features):
+            stacked[: len(told), place] = told
+        return stacked
 
     def _nothing_padded(self, longest: int) -> Array:
         if len(self._no_padding) < longest:

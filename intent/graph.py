@@ -7,11 +7,15 @@ Shapes: T tokens of the longest utterance, B utterances, D embedding, F features
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intent.shape import NetworkShape
+
+if TYPE_CHECKING:  # whoever only serves needs no onnx
+    from onnx import NodeProto
 
 OPSET = 20
 IR_VERSION = 10
@@ -23,8 +27,10 @@ Array = NDArray[np.float32]
 
 def build(shape: NetworkShape) -> bytes:
     """Inputs: `vectors` (T, B, D), `lengths` (B,) int32, `shares` (B, 1), one over the lengths,
-    and `padding` (T, B, 1), 0 or `ABSENT`. Outputs: `logits` (B, I), `features` (B, F) and
-    `states` (T, B, H * directions)."""
+    and `padding` (T, B, 1), 0 or `ABSENT`. Outputs: `logits` (B, I) and `features` (B, F).
+
+    With a tagger, `token_features` (T, B, K) come in too, and `tags` (T, B, L) go out, the
+    scores of each token's labels; absent tokens must have vectors of zeros."""
     from onnx import TensorProto, ValueInfoProto, helper
 
     nodes = []
@@ -63,7 +69,6 @@ def build(shape: NetworkShape) -> bytes:
         ]
         states = "normed.present"
     nodes += [
-        helper.make_node("Identity", [states], ["states"]),
         helper.make_node("ReduceSum", [states, "time"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "shares"], ["mean"]),
         helper.make_node("Add", [states, "padding"], ["padded"]),
@@ -74,12 +79,17 @@ def build(shape: NetworkShape) -> bytes:
         ),
         helper.make_node("Gemm", ["features", "head.weight", "head.bias"], ["logits"], transB=1),
     ]
+    if shape.tags:
+        nodes += _tagger_nodes(states)
     constants = [
         helper.make_tensor("joined", TensorProto.INT64, [3], [0, 0, -1]),
         helper.make_tensor("time", TensorProto.INT64, [1], [0]),
     ]
     if shape.layer_norm:
         constants.append(helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]))
+    if shape.tags:
+        for name, pads in (("later", [1, 0, 0, -1, 0, 0]), ("earlier", [-1, 0, 0, 1, 0, 0])):
+            constants.append(helper.make_tensor(name, TensorProto.INT64, [6], pads))
     for name, size in _sizes(shape).items():
         weight = TensorProto(
             name=name,
@@ -93,26 +103,49 @@ def build(shape: NetworkShape) -> bytes:
     def value(name: str, kind: int, *size: str | int) -> ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, list(size))
 
-    graph = helper.make_graph(
-        nodes,
-        "intent",
-        [
-            value("vectors", TensorProto.FLOAT, "T", "B", shape.embedding),
-            value("lengths", TensorProto.INT32, "B"),
-            value("shares", TensorProto.FLOAT, "B", 1),
-            value("padding", TensorProto.FLOAT, "T", "B", 1),
-        ],
-        [
-            value("logits", TensorProto.FLOAT, "B", shape.intents),
-            value("features", TensorProto.FLOAT, "B", shape.features),
-            value("states", TensorProto.FLOAT, "T", "B", shape.states),
-        ],
-        constants,
-    )
+    inputs = [
+        value("vectors", TensorProto.FLOAT, "T", "B", shape.embedding),
+        value("lengths", TensorProto.INT32, "B"),
+        value("shares", TensorProto.FLOAT, "B", 1),
+        value("padding", TensorProto.FLOAT, "T", "B", 1),
+    ]
+    outputs = [
+        value("logits", TensorProto.FLOAT, "B", shape.intents),
+        value("features", TensorProto.FLOAT, "B", shape.features),
+    ]
+    if shape.tags:
+        inputs.append(value("token_features", TensorProto.FLOAT, "T", "B", shape.token_features))
+        outputs.append(value("tags", TensorProto.FLOAT, "T", "B", shape.tags))
+    graph = helper.make_graph(nodes, "intent", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _tagger_nodes(states: str) -> "list[NodeProto]":
+    """`intent.tagging.TagHead`: its convolution over three tokens as one product, whose first
+    third goes to the next token and whose last third to the one before."""
+    from onnx import helper
+
+    parts = ["for_next", "for_itself", "for_previous"]
+    return [
+        helper.make_node("Concat", [states, "vectors", "token_features"], ["seen"], axis=2),
+        helper.make_node("MatMul", ["seen", "tagger.mix"], ["mixed"]),
+        helper.make_node("Split", ["mixed"], parts, axis=2, num_outputs=3),
+        helper.make_node("Pad", ["for_next", "later"], ["from_before"]),
+        helper.make_node("Pad", ["for_previous", "earlier"], ["from_after"]),
+        helper.make_node(
+            "Gemm",
+            ["features", "tagger.sentence.weight", "tagger.sentence.bias"],
+            ["said"],
+            transB=1,
+        ),
+        helper.make_node("Sum", ["for_itself", "from_before", "from_after", "said"], ["summed"]),
+        helper.make_node("Relu", ["summed"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "tagger.output"], ["scores"]),
+        helper.make_node("Add", ["scores", "tagger.output.bias"], ["tags"]),
+    ]
 
 
 def weights_for(shape: NetworkShape, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -139,6 +172,11 @@ def weights_for(shape: NetworkShape, weights: Mapping[str, Array]) -> dict[str, 
     for part in parts:
         for kind in ("weight", "bias"):
             named[f"{part.removeprefix('encoder.')}.{kind}"] = weights[f"{part}.{kind}"]
+    if shape.tags:
+        for name in ("tagger.sentence.weight", "tagger.sentence.bias", "tagger.output.bias"):
+            named[name] = weights[name]
+        for name in ("tagger.mix", "tagger.output"):
+            named[name] = weights[f"{name}.weight"].T
     return {name: np.ascontiguousarray(weight, np.float32) for name, weight in named.items()}
 
 

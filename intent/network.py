@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from intent.noise import Noise
 from intent.shape import NetworkShape
+from intent.tagging import TagHead, TagShape
 from intent.text import NGRAM_BUCKETS, Vocabulary, ngram_hashes
 
 FIRST_DEVIATION = 0.3
@@ -97,7 +99,7 @@ class WordVectors(nn.Module):
         self.own = nn.Embedding(own.shape[0], own.shape[1], padding_idx=0, _weight=own)
         self.ngrams = nn.EmbeddingBag(ngrams.shape[0], ngrams.shape[1], mode="mean", _weight=ngrams)
 
-    def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         """(U, D)"""
         own = self.own(batch.words)  # (U, D)
         ngrams = self.ngrams(batch.ngrams, batch.offsets)  # (U, D)
@@ -126,8 +128,13 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(shape.states) if shape.layer_norm else None
         self.projection = nn.Linear(2 * shape.states, shape.features)
 
-    def forward(self, batch: Batch, noise: "Noise | None" = None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Tensor:
         """(B, F)"""
+        return self.read(batch, noise)[0]
+
+    def read(self, batch: Batch, noise: Noise | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, F), the states that they come from (B, T, S), and the words' vectors
+        (B, T, D)."""
         vectors = self.word_vectors(batch, noise)[batch.tokens]  # (B, T, D)
         if noise is not None:
             utterances, longest, width = vectors.shape
@@ -144,7 +151,7 @@ class Encoder(nn.Module):
         mean = states.sum(1) / batch.lengths[:, None]
         largest = states.masked_fill(~batch.mask[:, :, None], float("-inf")).amax(1)
         features: Tensor = self.projection(torch.cat([mean, largest], dim=1))
-        return features
+        return features, states, vectors
 
 
 class IntentNetwork(nn.Module):
@@ -153,29 +160,35 @@ class IntentNetwork(nn.Module):
         self.shape = shape
         self.encoder = Encoder(shape)
         self.head = nn.Linear(shape.features, shape.intents)
+        self.tagger: TagHead | None = None
+        if shape.tags:
+            self.tagger = TagHead(
+                TagShape(
+                    labels=shape.tags,
+                    states=shape.states,
+                    embedding=shape.embedding,
+                    features=shape.features,
+                    token_features=shape.token_features,
+                )
+            )
 
-    def forward(self, batch: Batch, noise: "Noise | None" = None) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, I) and the features (B, F) before dropout."""
-        features = self.encoder(batch, noise)
-        if noise is None:
-            return self.head(features), features
-        kept = features * noise.mask(*features.shape, drop=noise.feature_dropout)
-        return self.head(kept), features
+        features, _, _ = self.encoder.read(batch, noise)
+        return self._judge(features, noise), features
 
+    def tag(
+        self, batch: Batch, token_features: Tensor, noise: Noise | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, I) and scores of each token's labels (B, T, L); `token_features`:
+        (B, T, K)."""
+        assert self.tagger is not None
+        features, states, vectors = self.encoder.read(batch, noise)
+        scores = self.tagger(states, vectors, token_features, features, batch.mask, noise)
+        return self._judge(features, noise), scores
 
-@dataclass(frozen=True, kw_only=True)
-class Noise:
-    """What dropout hides while training, drawn from a generator of its own, so that training
-    neither disturbs nor depends on torch's global one."""
-
-    generator: torch.Generator
-    word_dropout: float
-    embedding_dropout: float
-    feature_dropout: float
-    estranged_words: float = 0.0
-    """The share of known words that are seen by their n-grams alone."""
-
-    def mask(self, *shape: int, drop: float) -> Tensor:
-        """Zeros with probability `drop`, the rest scaled so that the mean stays."""
-        kept = torch.rand(*shape, generator=self.generator) >= drop
-        return kept / (1 - drop)
+    def _judge(self, features: Tensor, noise: Noise | None) -> Tensor:
+        if noise is not None:
+            features = features * noise.mask(*features.shape, drop=noise.feature_dropout)
+        logits: Tensor = self.head(features)
+        return logits

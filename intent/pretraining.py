@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from intent.encoder import PretrainedEncoder, split_weights
-from intent.network import BatchBuilder, Encoder, Noise
+from intent.network import BatchBuilder, Encoder
+from intent.noise import Noise
 from intent.optimization import batches_by_length, learning_rate_share, misspell
 from intent.shape import Cell, NetworkShape
 from intent.teacher import Teacher

@@ -1,26 +1,34 @@
 """The training data part of Rasa's NLU YAML, versions 2.0 to 3.1."""
 
-import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import yaml
 
+from intent import annotation
+from intent.annotation import AnnotatedSlot, AnnotationError, mark
 from intent.interface import TrainingDataError
+from intent.slot_rules import RULE_KINDS, Rule, SlotRules, rule_problems
 
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_DEPTH = 32
 VERSIONS = ("2.0", "3.0", "3.1")
-ENTITY = re.compile(
-    r"\[([^\[\]\n]{1,1000})\]"  # [value], then the entity in one of three spellings
-    r"(?:\([^()\n]{1,1000}\)|\{[^{}\n]{1,1000}\}|\[\{[^\[\]\n]{1,1000}\}\])"
-)
+
+
+@dataclass(frozen=True, slots=True)
+class RasaExample:
+    text: str
+    intent: str
+    line: int
+    slots: tuple[AnnotatedSlot, ...]
 
 
 @dataclass
 class RasaFile:
-    examples: list[tuple[str, str, int]] = field(default_factory=list)  # text, intent, line
+    examples: list[RasaExample] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -48,23 +56,31 @@ def parse(content: str, name: str) -> RasaFile:
     return file
 
 
-def plain_text(text: str) -> str:
-    """Entity annotations reduced to what the user wrote: `to [Rome](city)` is `to Rome`."""
-    return ENTITY.sub(r"\1", text)
-
-
-def dump(examples_of: dict[str, list[str]]) -> str:
-    """`examples_of`: intent to texts. Texts of several lines become lists of scalars."""
+def dump(examples: Iterable[tuple[str, str, Sequence[AnnotatedSlot]]], rules: SlotRules) -> str:
+    """`examples`: text, intent, slots. Raises AnnotationError for a text that Rasa's notation
+    cannot express. Texts of several lines become lists of scalars."""
+    marked_of: dict[str, list[str]] = defaultdict(list)
+    for text, intent, slots in examples:
+        marked_of[intent].append(mark(text, slots))
     parts = ['version: "3.1"\n\nnlu:\n']
-    for intent, texts in examples_of.items():
-        parts.append(f"- intent: {_quoted(intent)}\n")
-        if all(_fits_a_block(text) for text in texts):
-            parts.append("  examples: |\n")
-            parts += [f"    - {text}\n" for text in texts]
-        else:
-            parts.append("  examples:\n")
-            parts += [f"  - text: {_quoted(text)}\n" for text in texts]
+    for intent, texts in marked_of.items():
+        parts += _dump_entry("intent", intent, texts)
+    texts_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for kind, name, text in rules.rows():
+        texts_of[kind, name].append(text)
+    for (kind, name), texts in texts_of.items():
+        parts += _dump_entry(kind, name, texts)
     return "".join(parts)
+
+
+def _dump_entry(kind: str, name: str, texts: Sequence[str]) -> Iterator[str]:
+    yield f"- {kind}: {_quoted(name)}\n"
+    if all(_fits_a_block(text) for text in texts):
+        yield "  examples: |\n"
+        yield from (f"    - {text}\n" for text in texts)
+    else:
+        yield "  examples:\n"
+        yield from (f"  - text: {_quoted(text)}\n" for text in texts)
 
 
 def _fits_a_block(text: str) -> bool:
@@ -119,20 +135,41 @@ def _read_nlu(node: yaml.Node, name: str, file: RasaFile) -> None:
             file.problems.append(f"{_place(name, item)}: expected `- intent: name`")
             continue
         entry = {str(key.value): value for key, value in item.value}
-        if "intent" not in entry:
-            kind = next(iter(entry), "entry")
-            label = str(getattr(entry.get(kind), "value", ""))[:60]
-            file.notices.append(f"{_place(name, item)}: {kind} {label!r} was not imported")
-        elif not isinstance(entry["intent"], yaml.ScalarNode):
-            file.problems.append(f"{_place(name, item)}: the intent's name must be plain text")
+        kind = next((kind for kind in ("intent", *RULE_KINDS) if kind in entry), None)
+        if kind is None:
+            unknown = next(iter(entry), "entry")
+            label = str(getattr(entry.get(unknown), "value", ""))[:60]
+            file.notices.append(f"{_place(name, item)}: {unknown} {label!r} was not imported")
+        elif not isinstance(entry[kind], yaml.ScalarNode):
+            file.problems.append(f"{_place(name, item)}: the {kind}'s name must be plain text")
         elif "examples" not in entry:
             file.problems.append(
-                f"{_place(name, item)}: intent {entry['intent'].value!r} has no `examples:`"
+                f"{_place(name, item)}: {kind} {entry[kind].value!r} has no `examples:`"
             )
         else:
-            intent = entry["intent"].value
+            label = entry[kind].value
             for text, line in _read_examples(entry["examples"], name, file):
-                file.examples.append((plain_text(text), intent, line))
+                if kind == "intent":
+                    _add_example(text, label, f"{name}:{line}", line, file)
+                else:
+                    _add_rule(kind, label, text, f"{name}:{line}", file)
+
+
+def _add_example(text: str, intent: str, place: str, line: int, file: RasaFile) -> None:
+    try:
+        found = annotation.parse(text)
+    except AnnotationError as error:
+        file.problems.append(f"{place}: {error}")
+    else:
+        file.examples.append(RasaExample(found.text, intent, line, found.slots))
+        file.notices += (f"{place}: {notice}" for notice in found.notices)
+
+
+def _add_rule(kind: str, name: str, text: str, place: str, file: RasaFile) -> None:
+    if problems := rule_problems(kind, name, text):
+        file.problems += (f"{place}: {problem}" for problem in problems)
+    else:
+        file.rules.append((kind, name, text))
 
 
 def _read_examples(node: yaml.Node, name: str, file: RasaFile) -> Iterator[tuple[str, int]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Cell = Literal["rnn", "gru", "lstm"]
+TAGGER_WIDTH = 128
 CELLS: tuple[Cell, ...] = ("rnn", "gru", "lstm")
 
 
@@ -19,6 +20,10 @@ class NetworkShape:
     features: int = 256
     layer_norm: bool = False
     """Of the states of each time step, before they are pooled."""
+    tags: int = 0
+    """Labels of the slot tagger; 0 where there is none."""
+    token_features: int = 0
+    """What the tagger is told of each token beside the network's own view."""
 
     @property
     def states(self) -> int:
@@ -53,4 +58,16 @@ class NetworkShape:
             "head.weight": (self.intents, self.features),
             "head.bias": (self.intents,),
         }
+        if self.tags:
+            inputs = self.states + self.embedding + self.token_features
+            sizes |= {
+                "tagger.mix.weight": (3 * TAGGER_WIDTH, inputs),
+                "tagger.sentence.weight": (TAGGER_WIDTH, self.features),
+                "tagger.sentence.bias": (TAGGER_WIDTH,),
+                "tagger.output.weight": (self.tags, TAGGER_WIDTH),
+                "tagger.output.bias": (self.tags,),
+                "tagger.chain.transitions": (self.tags, self.tags),
+                "tagger.chain.first": (self.tags,),
+                "tagger.chain.last": (self.tags,),
+            }
         return sizes

@@ -17,6 +17,9 @@ MAX_WORD_CHARACTERS = 40
 
 ASCII_TOKEN = re.compile(r"[a-z]+|[!-`{-~]")  # after lower-casing: a word, or one other character
 
+Tokens = Sequence[tuple[str, int, int]]
+"""Tokens as `tokenize_with_spans` gives them: token, start, end."""
+
 # Written without spaces between words: every character is a word of its own.
 UNSPACED_SCRIPTS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -48,10 +51,10 @@ def tokenize_with_spans(text: str) -> list[tuple[str, int, int]]:
     """
     text = text[:MAX_CHARACTERS]
     if text.isascii():
-        found = [(m[0], *m.span()) for m in ASCII_TOKEN.finditer(text.lower())]
+        found = [(m[0], m.start(), m.end()) for m in ASCII_TOKEN.finditer(text.lower())]
     else:
         found = _unicode_tokens_with_spans(text)
-    return [(token[:MAX_WORD_CHARACTERS], *span) for token, *span in found[:MAX_TOKENS]]
+    return [(token[:MAX_WORD_CHARACTERS], start, end) for token, start, end in found[:MAX_TOKENS]]
 
 
 def normalize(text: str) -> str:

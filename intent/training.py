@@ -11,12 +11,14 @@ import torch
 from intent.artifact import FORMAT_VERSION, Artifact
 from intent.calibration import fit_temperature, softmax
 from intent.classifier import GRUClassifier
+from intent.config import FINE_TUNING, TrainingConfig
 from intent.data import TrainingSet, data_hash, lint, split
 from intent.encoder import PretrainedEncoder
 from intent.engine import Array, Engine, Network
 from intent.evaluation import Evaluation, evaluate
-from intent.fitting import FINE_TUNING, Epoch, Help, Lesson, Student, TrainingConfig
+from intent.fitting import Epoch, Help, Student
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
+from intent.lesson import Lesson
 from intent.scope import (
     LEAST_DEVIATION,
     SIGNALS,
@@ -28,6 +30,8 @@ from intent.scope import (
     combine,
     store,
 )
+from intent.slot_rules import learned_synonyms
+from intent.slots import SlotModel, slot_kinds
 from intent.text import ngram_hashes
 
 FEWEST_FOR_CALIBRATION = 20
@@ -70,13 +74,14 @@ def train(
     kept, apart = _set_apart(data, valid, config)
     rounds = 2 if valid is None and apart.examples else 1
     intents = kept.intents
-    check = Lesson.of(apart.examples, intents)
+    slots = _slots(data)
+    check = Lesson.of(apart.examples, intents, slots)
     if valid is not None and not check.tokens:
         raise TrainingDataError(["the validation data has no example of any trained intent; add"])
-    student = Student(kept, intents, config, encoder, help)
+    student = Student(kept, intents, config, encoder, help, slots)
     yield from student.fit(check, rounds=rounds, number=1)
     strangers = Lesson.of(apart.out_of_scope, (OUT_OF_SCOPE,))
-    artifact = _calibrated(student, check, strangers)
+    artifact = _calibrated(student, check, strangers, slots)
     evaluation = None
     if apart.examples:
         basis = "validation data" if valid is not None else "held out from the training data"
@@ -84,7 +89,7 @@ def train(
     if rounds == 2:
         # What was held out has done its work: it may teach too. Calibration stays as it is.
         same = replace(config, epochs=student.config.epochs)
-        student = Student(data, intents, same, encoder, help)
+        student = Student(data, intents, same, encoder, help, slots)
         yield from student.fit(Lesson.of((), intents), rounds=2, number=2)
         artifact = replace(artifact, network=student.network())
     card: dict[str, Any] = {
@@ -123,7 +128,14 @@ def _set_apart(
     )
 
 
-def _calibrated(student: Student, check: Lesson, strangers: Lesson) -> Artifact:
+def _slots(data: TrainingSet) -> SlotModel:
+    """A value given with an annotation is a synonym, too."""
+    annotated = [(example.text, example.slots) for example in data.examples]
+    kinds = slot_kinds(slot for _, slots in annotated for slot in slots)
+    return SlotModel(kinds, data.slot_rules + learned_synonyms(annotated))
+
+
+def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotModel) -> Artifact:
     """What the network's logits and features are worth, by utterances it was not trained on."""
     network = student.network()
     engine = Engine(network)
@@ -157,7 +169,12 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson) -> Artifact:
         threshold=threshold,
     )
     return Artifact(
-        network=network, intents=student.intents, temperature=temperature, scope=scope, card={}
+        network=network,
+        intents=student.intents,
+        temperature=temperature,
+        scope=scope,
+        slots=slots,
+        card={},
     )
 
 

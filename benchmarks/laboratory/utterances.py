@@ -14,7 +14,8 @@ from torch.nn import functional
 from benchmarks.laboratory.fitting import Setup, Size, fit
 from benchmarks.laboratory.report import Run
 from intent.data import TrainingSet, read, split
-from intent.network import BatchBuilder, IntentNetwork, Noise
+from intent.network import BatchBuilder, IntentNetwork
+from intent.noise import Noise
 from intent.optimization import batches_by_length
 from intent.shape import CELLS, NetworkShape
 from intent.text import Vocabulary, build_vocabulary, tokenize

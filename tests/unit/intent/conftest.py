@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from intent.classifier import GRUClassifier
+from intent.config import TrainingConfig
 from intent.data import Example, TrainingSet, training_set
-from intent.fitting import Epoch, TrainingConfig
+from intent.fitting import Epoch
 from intent.interface import OUT_OF_SCOPE
 from intent.training import Trained, train
 

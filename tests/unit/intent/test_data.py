@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intent.annotation import AnnotatedSlot
 from intent.data import (
     Example,
     TrainingSet,
@@ -19,13 +20,39 @@ from intent.data import (
     write,
 )
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
+from intent.slot_rules import NO_RULES, SlotRules
 
+# Brackets may look like annotations, which only JSONL can tell from text.
 texts = st.text(
-    st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30
+    st.characters(codec="utf-8", exclude_characters="\x00[]"), min_size=1, max_size=30
 ).map(str.strip)
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10)
 sets = st.lists(st.builds(Example, text=texts.filter(bool), intent=names), max_size=20).map(
     training_set
+)
+
+
+@st.composite
+def annotated_examples(draw: st.DrawFn) -> Example:
+    """Words between blanks, some of them slots."""
+    words = draw(st.lists(names, min_size=1, max_size=6))
+    slots = []
+    for place, word in enumerate(words):
+        if draw(st.booleans()):
+            start = sum(map(len, words[:place])) + place
+            optional = {key: draw(st.none() | names) for key in ("role", "group", "value")}
+            slots.append(AnnotatedSlot(draw(names), start, start + len(word), **optional))
+    return Example(" ".join(words), draw(names), slots=tuple(slots))
+
+
+rule_pairs = st.lists(st.tuples(names, names), max_size=3, unique_by=lambda pair: pair[0])
+slot_rules = st.builds(
+    lambda *pairs: SlotRules(*(tuple(found) for found in pairs)), rule_pairs, rule_pairs, rule_pairs
+)
+annotated_sets = st.builds(
+    lambda examples, rules: training_set(examples, slot_rules=rules),
+    st.lists(annotated_examples(), max_size=8),
+    slot_rules,
 )
 
 
@@ -55,6 +82,61 @@ def test_what_is_written_is_read_back(
     assert example_pairs(read(path)) == example_pairs(data)
 
 
+@pytest.mark.parametrize("ending", ["yml", "jsonl"])
+@given(data=annotated_sets)
+def test_slots_and_rules_that_are_written_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, data: TrainingSet
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"slots.{ending}"
+    write(data, path)
+    found = read(path)
+    by_content = Counter((e.text, e.intent, e.slots) for e in data.examples)
+    assert Counter((e.text, e.intent, e.slots) for e in found.examples) == by_content
+    assert sorted(found.slot_rules.rows()) == sorted(data.slot_rules.rows())
+    assert data_hash(found) == data_hash(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("a.csv", Example("to Rome", "travel", slots=(AnnotatedSlot("city", 3, 7),))),
+        ("a.yml", Example("to [Rome](city)", "travel")),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, name: str, example: Example) -> None:
+    with pytest.raises(TrainingDataError, match=r"write .*(jsonl|JSONL)"):
+        write(training_set([example]), tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_slots_in_jsonl_are_places_or_tags(tmp_path: Path) -> None:
+    rows = [
+        {"text": " to New York now", "intent": "travel", "tags": "O B-city I-city O"},
+        {
+            "text": " to Rome",
+            "intent": "travel",
+            "slots": [{"name": "city", "start": 3, "end": 8, "role": "to", "value": "ROM"}],
+        },
+        {"text": "york", "intent": "travel", "tags": "I-city"},
+        {"synonym": "New York", "examples": ["NYC", "big apple"]},
+        {"regex": "zip", "examples": ["\\d{5}"]},
+        {"lookup": "city", "examples": ["Rome"]},
+    ]
+    data = read(write_file(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert [example.slots for example in data.examples] == [
+        (AnnotatedSlot("city", 3, 11),),
+        (AnnotatedSlot("city", 3, 7, role="to", value="ROM"),),
+        (AnnotatedSlot("city", 0, 4),),
+    ]
+    assert [example.text for example in data.examples] == ["to New York now", "to Rome", "york"]
+    assert "read as the beginning" in data.notices[0]
+    assert data.slot_rules == SlotRules(
+        synonyms=(("NYC", "New York"), ("big apple", "New York")),
+        regexes=(("zip", "\\d{5}"),),
+        lookups=(("city", "Rome"),),
+    )
+
+
 def test_rasa_yaml_is_read_with_the_line_of_every_example(tmp_path: Path) -> None:
     path = write_file(
         tmp_path,
@@ -78,6 +160,12 @@ nlu:
 - synonym: NYC
   examples: |
     - big apple
+- regex: zip
+  examples: |
+    - \\d{5}
+- lookup: city
+  examples:
+  - Bonn
 - intent: out_of_scope
   examples: |
     - tell me a joke
@@ -88,17 +176,27 @@ responses:
     )
     data = read(path)
     assert data.examples == (
-        Example("to Rome", "travel", f"{path}:6"),
-        Example("from NYC to Oslo", "travel", f"{path}:7"),
-        Example("two tickets [sic]", "travel", f"{path}:9"),
+        Example("to Rome", "travel", f"{path}:6", (AnnotatedSlot("city", 3, 7),)),
+        Example(
+            "from NYC to Oslo",
+            "travel",
+            f"{path}:7",
+            (
+                AnnotatedSlot("city", 5, 8, value="New York"),
+                AnnotatedSlot("city", 12, 16, value="OSL"),
+            ),
+        ),
+        Example("two tickets [sic]", "travel", f"{path}:9", (AnnotatedSlot("n", 0, 3),)),
         Example("when are you open", "faq/ask_hours", f"{path}:13"),
         Example("open today?", "faq/ask_hours", f"{path}:16"),
     )
-    assert data.out_of_scope == (Example("tell me a joke", OUT_OF_SCOPE, f"{path}:22"),)
+    assert data.out_of_scope == (Example("tell me a joke", OUT_OF_SCOPE, f"{path}:28"),)
+    assert data.slot_rules == SlotRules(
+        synonyms=(("big apple", "NYC"),), regexes=(("zip", "\\d{5}"),), lookups=(("city", "Bonn"),)
+    )
     assert [notice.removeprefix(f"{path}:") for notice in data.notices] == [
         "10: not imported, as it lacks the leading `- `",
-        "17: synonym 'NYC' was not imported",
-        "23: 'responses' was not imported",
+        "29: 'responses' was not imported",
     ]
 
 
@@ -137,6 +235,20 @@ def test_a_folder_is_read_whole_and_what_is_left_out_is_said(tmp_path: Path) -> 
         ("a.yml", "nlu:\n- intent: a\n", 2, "no `examples:`"),
         ("a.yml", "nlu:\n- intent: a\n  examples:\n  - [x]\n", 4, "expected `- text:"),
         ("a.yml", 'version: "1.0"\nnlu: []\n', 1, "convert the file"),
+        ("a.yml", "nlu:\n- intent: a\n  examples: |\n    - to [Rome](city\n", 4, "has no `)`"),
+        ("a.yml", "nlu:\n- intent: a\n  examples: |\n    - [x]{entity: b}\n", 4, "broken JSON"),
+        ("a.yml", "nlu:\n- regex: a\n  examples: |\n    - \\d\n    - (\n", 5, "not a regular"),
+        ("a.yml", "nlu:\n- lookup: a\n", 2, "no `examples:`"),
+        ("a.jsonl", '{"text": "a", "intent": "b", "tags": "O O"}\n', 1, "1 words and 2 tags"),
+        ("a.jsonl", '{"text": "a", "intent": "b", "tags": "X-c"}\n', 1, "is no tag"),
+        ("a.jsonl", '{"text": "a", "intent": "b", "slots": [{"name": "c"}]}\n', 1, "lacks"),
+        (
+            "a.jsonl",
+            '{"text": "a", "intent": "b", "slots": [{"name": "c", "start": 0, "end": 2}]}\n',
+            1,
+            "outside the text",
+        ),
+        ("a.jsonl", '{"regex": "a", "examples": ["(a{1000}){1000}"]}\n', 1, "multiply"),
         ("a.yml", "nlu: !!python/name:os.system x\n", 1, "must be a list"),
     ],
 )
@@ -200,6 +312,48 @@ def test_lint_finds(examples: list[tuple[str, str]], severity: str, words: str) 
     found = messages(*examples)
     assert found[0][0] == severity
     assert words in found[0][1]
+
+
+def slot_messages(text: str, *slots: AnnotatedSlot, rules: SlotRules = NO_RULES) -> list[str]:
+    marked = Example(text, "a", "f:1", slots)
+    others = [Example(text, intent) for text, intent in plenty("a") + plenty("b")]
+    return [f"{p.severity} {p}" for p in lint(training_set([marked, *others], slot_rules=rules))]
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ([AnnotatedSlot("city", 3, 7)], None),
+        ([AnnotatedSlot("city", 3, 6)], "warning f:1: slot 'city', 'rom', begins or ends inside"),
+        ([AnnotatedSlot("city", 3, 70)], "error f:1: slot 'city' at 3-70 lies outside"),
+        ([AnnotatedSlot("city", 3, 7), AnnotatedSlot("to", 0, 7)], "error f:1: slot 'city' at 3-7"),
+        ([AnnotatedSlot("a(b", 3, 7)], "error f:1: 'a(b' cannot name a slot"),
+    ],
+)
+def test_lint_checks_the_places_of_slots(slots: list[AnnotatedSlot], message: str | None) -> None:
+    found = slot_messages("to rome", *slots)
+    assert found[0].startswith(message) if message else not found
+
+
+def test_lint_checks_rules() -> None:
+    rules = SlotRules(synonyms=(("NYC", "New York"), ("nyc", "York")), regexes=(("zip", "("),))
+    found = slot_messages("to rome", rules=rules)
+    assert "not a regular expression" in found[0]
+    assert "'New York' and 'York'" in found[1]
+
+
+def test_the_hash_of_data_depends_on_slots_and_rules() -> None:
+    plain, marked = (
+        Example("to rome", "a", slots=slots) for slots in ((), (AnnotatedSlot("city", 3, 7),))
+    )
+    rules = SlotRules(lookups=(("city", "rome"),))
+    sets = [training_set([plain]), training_set([marked]), training_set([plain], slot_rules=rules)]
+    assert len(set(map(data_hash, sets))) == 3
+
+
+@given(annotated_sets)
+def test_a_split_keeps_the_rules_on_both_sides(data: TrainingSet) -> None:
+    assert all(part.slot_rules == data.slot_rules for part in split(data))
 
 
 @given(sets, st.floats(0, 1), st.integers(0, 5))

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intent.network import BatchBuilder, IntentNetwork, Noise
+from intent.network import BatchBuilder, IntentNetwork
+from intent.noise import Noise
 from intent.shape import Cell, NetworkShape
 from intent.text import Vocabulary
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from intent.config import FINE_TUNING
 from intent.data import TrainingSet
 from intent.encoder import PretrainedEncoder
-from intent.fitting import FINE_TUNING, Epoch
+from intent.fitting import Epoch
 from intent.interface import ArtifactError, TrainingDataError
 from intent.network import BatchBuilder, Encoder
 from intent.optimization import misspell

@@ -1,5 +1,7 @@
 """What counts as a word, in every script."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from intent.text import (
     ngram_hashes,
     normalize,
     tokenize,
+    tokenize_with_spans,
 )
 
 
@@ -77,6 +80,51 @@ def test_words_of_many_scripts(text: str, tokens: list[str]) -> None:
 )
 def test_spellings_that_look_alike_are_alike(one: str, other: str) -> None:
     assert normalize(one) == normalize(other)
+
+
+awkward = st.text(
+    st.sampled_from(
+        "aIß ﬁ½e\u0301\u0323\u200d\u200b\ufe0f👩👍🏽İΣſ각각ㅏｶﾞ我कि़กำ\u00ad\u0958\ud800\n"
+    )
+    | st.characters(),
+    max_size=20,
+)
+
+
+@given(awkward)
+def test_spans_belong_to_the_tokens_of_tokenize(text: str) -> None:
+    assert [token for token, _, _ in tokenize_with_spans(text)] == tokenize(text)
+
+
+@given(awkward)
+def test_spans_lie_in_the_text_in_order(text: str) -> None:
+    spans = [(start, end) for _, start, end in tokenize_with_spans(text)]
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    assert spans == sorted(spans)
+    for (start, end), (next_start, next_end) in pairwise(spans):
+        assert end <= next_start or (start, end) == (next_start, next_end)
+
+
+@given(st.text("abcß我é 42!?", max_size=30))
+def test_a_span_shows_what_its_token_was_read_from(text: str) -> None:
+    for token, start, end in tokenize_with_spans(text):
+        assert tokenize(text[start:end]) == [token]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("To ROME 42!", ["To", "ROME", "4", "2", "!"]),
+        ("Große Straße", ["Große", "Straße"]),
+        ("cafe\u0301 ﬁne", ["cafe\u0301", "ﬁne"]),
+        ("pass\u200bword \u202eabc\u202c", ["pass\u200bword", "abc"]),
+        ("½ l", ["½", "½", "½", "l"]),
+        ("한국 我们", ["한국", "我", "们"]),
+        ("x" * 50 + " y", ["x" * 50, "y"]),
+    ],
+)
+def test_spans_of_changed_spellings(text: str, pieces: list[str]) -> None:
+    assert [text[start:end] for _, start, end in tokenize_with_spans(text)] == pieces
 
 
 def test_half_a_surrogate_pair_is_text_like_any_other() -> None:

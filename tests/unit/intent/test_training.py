@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from intent.artifact import to_bytes
+from intent.config import TrainingConfig
 from intent.data import Example, TrainingSet, data_hash, split, training_set
-from intent.fitting import Epoch, TrainingConfig
+from intent.fitting import Epoch
 from intent.interface import TrainingDataError
 from intent.training import Trained, train
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from intent.classifier import GRUClassifier
+from intent.config import TrainingConfig
 from intent.data import Example, TrainingSet, training_set
-from intent.fitting import Help, TrainingConfig
+from intent.fitting import Help
 from intent.text import tokenize
 from intent.training import Trained, train
 from intent.tutor import Tutor
