@@ -75,8 +75,19 @@ def read(paths: Sequence[Path]) -> Import:
         training=training,
         replies=replies,
         documents=texts,
-        notices=[one for one in training.notices if "responses" not in one],
+        notices=[one for one in training.notices if "responses" not in one] + _left_out(training),
     )
+
+
+def _left_out(training: TrainingSet) -> list[str]:
+    annotated = sum(bool(example.slots) for example in training.examples)
+    rules = len(training.slot_rules.rows())
+    if not annotated and not rules:
+        return []
+    return [
+        f"slots are not stored yet: the annotations of {annotated} examples and {rules} synonyms, "
+        "regexes and lookup entries were left out; `python -m intent train` reads them from files"
+    ]
 
 
 def store(
@@ -106,9 +117,13 @@ def store(
 
 
 def export(connection: Connection, path: Path) -> int:
-    """All examples, in the format that the ending names; returns how many."""
+    """All examples, in the format that the ending names; returns how many. Raises InvalidInput
+    for a text that the format cannot hold."""
     pairs = intents.training_data(connection)
-    write_training_data(training_set(Example(text, name) for text, name in pairs), path)
+    try:
+        write_training_data(training_set(Example(text, name) for text, name in pairs), path)
+    except TrainingDataError as error:
+        raise InvalidInput("\n".join(error.problems), code="bad_training_data") from error
     return len(pairs)
 
 

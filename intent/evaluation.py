@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from intent.annotation import AnnotatedSlot
 from intent.calibration import ReliabilityBin, expected_calibration_error, reliability
 from intent.data import Example, TrainingSet
-from intent.interface import Prediction
+from intent.interface import Prediction, Slot
+from intent.slots import SlotCounts, score_slots
 
 TOP_CONFUSIONS = 20
+TOP_SLOT_ERRORS = 10
 RESAMPLES = 1_000
 
 
@@ -62,6 +65,72 @@ class OutOfScopeEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotScore:
+    """Of one slot name, with the intervals of `IntentScore`."""
+
+    name: str
+    count: int
+    """How many are expected; 0 where it was only found by mistake."""
+    precision: float
+    recall: float
+    f1: float
+    precision_low: float
+    precision_high: float
+    recall_low: float
+    recall_high: float
+    f1_low: float
+    f1_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSlot:
+    """An expected slot that was found or missed, or a found one that is right or wrong."""
+
+    name: str
+    text: str
+    start: int
+    end: int
+    role: str | None
+    is_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotError:
+    text: str
+    intent: str
+    source: str
+    expected: tuple[JudgedSlot, ...]
+    found: tuple[JudgedSlot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotEvaluation:
+    """Over all slots (micro-averaged); one is right when name, role and both ends are.
+
+    The intervals, those of `IntentScore`, take slots for independent of one another.
+    """
+
+    count: int
+    """How many are expected."""
+    precision: float
+    precision_low: float
+    precision_high: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    f1: float
+    f1_low: float
+    f1_high: float
+    sentence_accuracy: float
+    """Share of utterances whose intent and slots are all right, with Wilson's interval."""
+    sentence_accuracy_low: float
+    sentence_accuracy_high: float
+    by_name: tuple[SlotScore, ...]
+    errors: tuple[SlotError, ...]
+    """Those utterances with the most slots missed or wrongly found."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     basis: str
     """Which utterances were used."""
@@ -81,6 +150,8 @@ class Evaluation:
     confusions: tuple[Confusion, ...]
     reliability: tuple[ReliabilityBin, ...]
     out_of_scope: OutOfScopeEvaluation | None = None
+    slots: SlotEvaluation | None = None
+    """None where no example has any; otherwise none are expected where an example has none."""
 
     def to_json(self) -> dict[str, Any]:
         """As it would come back from a file: lists, no tuples."""
@@ -132,6 +203,7 @@ def evaluate_predictions(
         confusions=_confusions(data.examples, inside),
         reliability=bins,
         out_of_scope=_evaluate_scope(inside, outside) if outside else None,
+        slots=_evaluate_slots(data.examples, inside),
     )
 
 
@@ -153,7 +225,8 @@ def f1_interval(right: int, wanted: int, given: int) -> tuple[float, float]:
     """The "Wilson indirect" interval (Lam, Gopal and Qian 2023, arXiv:2309.14621).
 
     Of the utterances that belong to an intent or were given to it, the share for which both
-    hold is binomial, and F1 = 2 share / (1 + share) grows with it.
+    hold is binomial, and F1 = 2 share / (1 + share) grows with it. Likewise of the slots that
+    are expected or found.
     """
     low, high = wilson_interval(right, wanted + given - right)
     return 2 * low / (1 + low), 2 * high / (1 + high)
@@ -192,22 +265,27 @@ def _intent_scores(expected: Sequence[str], predicted: Sequence[str]) -> tuple[I
 
 
 def _intent_score(intent: str, right: int, wanted: int, given: int) -> IntentScore:
+    return IntentScore(intent=intent, examples=wanted, **_figures(right, wanted, given))
+
+
+def _figures(right: int, wanted: int, given: int) -> dict[str, float]:
+    """What the scores of an intent, of a slot and of all slots share."""
     precision_low, precision_high = wilson_interval(right, given)
     recall_low, recall_high = wilson_interval(right, wanted)
+    f1 = 2 * right / (given + wanted) if given + wanted else 0.0
     f1_low, f1_high = f1_interval(right, wanted, given)
-    return IntentScore(
-        intent=intent,
-        examples=wanted,
-        precision=right / given if given else 0.0,
-        recall=right / wanted,
-        f1=2 * right / (given + wanted),
-        precision_low=precision_low,
-        precision_high=precision_high,
-        recall_low=recall_low,
-        recall_high=recall_high,
-        f1_low=f1_low,
-        f1_high=f1_high,
-    )
+    return {
+        "precision": right / given if given else 0.0,
+        "precision_low": precision_low,
+        "precision_high": precision_high,
+        "recall": right / wanted if wanted else 0.0,
+        "recall_low": recall_low,
+        "recall_high": recall_high,
+        "f1": f1,
+        # 2 share / (1 + share) may round past F1 itself.
+        "f1_low": min(f1_low, f1),
+        "f1_high": max(f1_high, f1),
+    }
 
 
 def _confusions(
@@ -236,6 +314,68 @@ def _evaluate_scope(
             inside_scores, outside_scores, true_positive_rate=0.95
         ),
         let_through=sum(prediction.in_scope for prediction in outside) / len(outside),
+    )
+
+
+def _evaluate_slots(
+    examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> SlotEvaluation | None:
+    if not any(example.slots for example in examples):
+        return None
+    scores = score_slots(
+        [example.slots for example in examples],
+        [prediction.slots for prediction in predictions],
+        [e.intent == p.intent for e, p in zip(examples, predictions, strict=True)],
+    )
+    whole = round(scores.sentence_accuracy * len(examples))
+    sentences_low, sentences_high = wilson_interval(whole, len(examples))
+    return SlotEvaluation(
+        count=scores.all.right + scores.all.missed,
+        **_slot_figures(scores.all),
+        sentence_accuracy=scores.sentence_accuracy,
+        sentence_accuracy_low=sentences_low,
+        sentence_accuracy_high=sentences_high,
+        by_name=tuple(
+            SlotScore(name=name, count=counts.right + counts.missed, **_slot_figures(counts))
+            for name, counts in scores.by_name.items()
+        ),
+        errors=_slot_errors(examples, predictions),
+    )
+
+
+def _slot_figures(counts: SlotCounts) -> dict[str, float]:
+    return _figures(counts.right, counts.right + counts.missed, counts.right + counts.wrong)
+
+
+def _slot_errors(
+    examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> tuple[SlotError, ...]:
+    errors: list[tuple[int, SlotError]] = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        expected = _judged(example.text, example.slots, prediction.slots)
+        found = _judged(example.text, prediction.slots, example.slots)
+        wrong = sum(not slot.is_right for slot in expected + found)
+        if wrong:
+            error = SlotError(example.text, example.intent, example.source, expected, found)
+            errors.append((wrong, error))
+    errors.sort(key=lambda pair: -pair[0])  # stable
+    return tuple(error for _, error in errors[:TOP_SLOT_ERRORS])
+
+
+def _judged(
+    text: str, slots: Sequence[AnnotatedSlot | Slot], against: Sequence[AnnotatedSlot | Slot]
+) -> tuple[JudgedSlot, ...]:
+    others = {(slot.name, slot.role, slot.start, slot.end) for slot in against}
+    return tuple(
+        JudgedSlot(
+            name=slot.name,
+            text=text[slot.start : slot.end],
+            start=slot.start,
+            end=slot.end,
+            role=slot.role,
+            is_right=(slot.name, slot.role, slot.start, slot.end) in others,
+        )
+        for slot in sorted(slots, key=lambda slot: slot.start)
     )
 
 

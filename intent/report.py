@@ -8,8 +8,8 @@ from markupsafe import Markup
 from intent.examination import Examination
 from intent.plots import own_threshold, plots
 
-SHOWN_INTENTS = 15
-MOST_INTENTS = 500
+SHOWN_SCORES = 15
+MOST_SCORES = 500
 """More would make the page heavy; the JSON has them all."""
 
 
@@ -24,14 +24,17 @@ def render(examination: Examination, *, title: str) -> str:
     environment.filters |= {"percent": percent, "points": points}
     evaluation = examination.evaluation
     weakest = sorted(evaluation.intents, key=lambda score: (score.f1, score.intent))
+    slots = evaluation.slots.by_name if evaluation.slots else ()
+    weakest_slots = sorted(slots, key=lambda score: (score.f1, score.name))
     return environment.get_template("report.html").render(
         title=title,
         examination=examination,
         evaluation=evaluation,
         typo=examination.robustness[0],
-        weakest=weakest[:SHOWN_INTENTS],
-        other_intents=weakest[SHOWN_INTENTS:MOST_INTENTS],
-        left_out_intents=max(0, len(weakest) - MOST_INTENTS),
+        weakest_intents=weakest,
+        weakest_slots=weakest_slots,
+        shown_scores=SHOWN_SCORES,
+        most_scores=MOST_SCORES,
         own_threshold=own_threshold(examination.scope_curve),
         plots={name: Markup(svg) for name, svg in plots(examination).items()},  # noqa: S704
     )

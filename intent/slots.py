@@ -143,8 +143,8 @@ def decode(
 def to_slots(
     text: str, spans: Sequence[TaggedSpan], matches: Sequence[RuleMatch], matcher: RuleMatcher
 ) -> tuple[Slot, ...]:
-    """The network's slots and, where it has none, those of the rules: the longest first, and a
-    regex before a lookup table. Values are canonical."""
+    """The network's slots and, where it has none or only parts of what a rule matches, those of
+    the rules: the longest first, and a regex before a lookup table. Values are canonical."""
 
     def slot(kind: SlotKind, start: int, end: int, confidence: float, source: str) -> Slot:
         written = text[start:end]
@@ -160,7 +160,14 @@ def to_slots(
             source=source,
         )
 
-    found = [slot(s.kind, s.start, s.end, s.confidence, "network") for s in spans]
+    found = [
+        slot(s.kind, s.start, s.end, s.confidence, "network")
+        for s in spans
+        if not any(
+            m.start <= s.start and s.end <= m.end and m.end - m.start > s.end - s.start
+            for m in matches
+        )
+    ]
     ordered = sorted(matches, key=lambda match: match.start - match.end)  # stable
     for match in ordered:
         if all(match.end <= other.start or other.end <= match.start for other in found):

@@ -48,8 +48,8 @@ class SlotTagger:
         """`scores`: (T, L), the network's."""
         spans = []
         if self._decoder is not None and scores is not None:
-            labels, confidences = self._decoder.decode(scores)
-            spans = decode(seen.tokens, labels, self._kinds, confidences or None)
+            [tagged] = self._decoder.decode(scores[:, None], [len(scores)])
+            spans = decode(seen.tokens, tagged.labels, self._kinds, tagged.probabilities)
         return to_slots(seen.text, spans, seen.matches, self._matcher)
 
     def slots_of_all(

@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from intent.evaluation import Evaluation
+    from intent.evaluation import Evaluation, SlotEvaluation, SlotScore
     from intent.examination import Examination, LengthScore
     from intent.explanation import Explanation, WordEffect
 
 SHOWN = 15
 SHOWN_ERRORS = 5
 SHOWN_LEAKS = 3
+SHOWN_SLOTS = 10
 SHOWN_NAMES = 10
 BAR_CELLS = 12
 
@@ -34,6 +35,13 @@ def summary(evaluation: "Evaluation") -> str:
             f"out of scope: {1 - outside.let_through:.1%} of {outside.examples} recognised, "
             f"{1 - evaluation.in_scope_rate:.1%} false alarms"
         )
+    slots = evaluation.slots
+    if slots:
+        lines += [
+            f"slots: F1 {slots.f1:.1%} ({slots.f1_low:.1%} to {slots.f1_high:.1%})",
+            f"intent and all slots right: {slots.sentence_accuracy:.1%} "
+            f"({slots.sentence_accuracy_low:.1%} to {slots.sentence_accuracy_high:.1%})",
+        ]
     return "\n".join(lines)
 
 
@@ -81,6 +89,8 @@ def show_examination(examination: "Examination") -> None:
     if evaluation.confusions:
         console.print(_confusions(evaluation))
     _show_errors(console, examination)
+    if evaluation.slots:
+        console.print(_slots(evaluation.slots))
     console.print(_careless(examination))
     console.print(_lengths(examination))
     _show_leakage(console, examination)
@@ -117,6 +127,23 @@ def _show_errors(console: Console, examination: "Examination") -> None:
             console.print(
                 Text(f"    {near.similarity:.2f} “{near.text}” {near.intent}", style="dim")
             )
+
+
+def _slots(slots: "SlotEvaluation") -> Table:
+    table = Table("slot", title="weakest slots")
+    for heading in ("expected", "precision", "recall", "F1", "95 %"):
+        table.add_column(heading, justify="right")
+
+    def row(name: Text, score: "SlotEvaluation | SlotScore") -> None:
+        rates = (f"{rate:.1%}" for rate in (score.precision, score.recall, score.f1))
+        between = f"{score.f1_low:.0%} to {score.f1_high:.0%}"
+        table.add_row(name, str(score.count), *rates, between)
+
+    row(Text("all together", "bold"), slots)
+    table.add_section()
+    for score in sorted(slots.by_name, key=lambda score: (score.f1, score.name))[:SHOWN_SLOTS]:
+        row(Text(score.name), score)
+    return table
 
 
 def _careless(examination: "Examination") -> Table:

@@ -46,8 +46,8 @@ def tokenize(text: str) -> list[str]:
 def tokenize_with_spans(text: str) -> list[tuple[str, int, int]]:
     """The tokens of `tokenize`, each with the characters of `text` that it stands for.
 
-    A cut word's span covers the whole word; tokens that one character was taken apart into
-    ("½") share its span.
+    A cut word's span covers the whole word. Spans lie apart, in order, except that tokens which
+    share a character ("½" is three) have the same span.
     """
     text = text[:MAX_CHARACTERS]
     if text.isascii():
@@ -110,7 +110,7 @@ def _unicode_tokens_with_spans(text: str) -> list[tuple[str, int, int]]:
         folded.append(lowered)
         places += [(start, end)] * len(lowered)
     spelled = "".join(folded)
-    found = []
+    found: list[tuple[str, int, int]] = []
     at = 0
     for token in _tokenize_unicode(spelled):
         # What lies between tokens is white space and control characters, which no token holds:
@@ -118,7 +118,12 @@ def _unicode_tokens_with_spans(text: str) -> list[tuple[str, int, int]]:
         first = at = spelled.index(token[0], at)
         for character in token:
             at = spelled.index(character, at) + 1
-        found.append((token, places[first][0], places[at - 1][1]))
+        start, end = places[first][0], places[at - 1][1]
+        if found and start < found[-1][2]:
+            start = found[-1][1]
+            sharing = next(n for n, (_, other, _) in enumerate(found) if other == start)
+            found[sharing:] = [(one, start, end) for one, _, _ in found[sharing:]]
+        found.append((token, start, end))
     return found
 
 
@@ -130,7 +135,7 @@ def _foldable_pieces(text: str) -> Iterator[tuple[int, int, str]]:
         seen = _visible(character)
         if not seen:
             continue
-        if piece and not _clings(seen):
+        if piece and not _clings(seen, piece[-1]):
             yield start, end, piece
             piece = ""
         if not piece:
@@ -141,12 +146,18 @@ def _foldable_pieces(text: str) -> Iterator[tuple[int, int, str]]:
         yield start, end, piece
 
 
-def _clings(character: str) -> bool:
+def _clings(character: str, before: str) -> bool:
     if character.isascii():
         return False
-    first = unicodedata.normalize("NFKD", character)[0]
-    is_hangul_vowel_or_end = "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
-    return unicodedata.category(first)[0] == "M" or is_hangul_vowel_or_end
+    parts = unicodedata.normalize("NFKD", character)
+    if unicodedata.combining(parts[0]) or all(unicodedata.category(one)[0] == "M" for one in parts):
+        return True
+    return _is_jamo(parts[0]) and _is_jamo(unicodedata.normalize("NFKD", before)[-1])
+
+
+def _is_jamo(character: str) -> bool:
+    """Of the letters that Hangul syllables are composed of."""
+    return "\u1100" <= character <= "\u11ff"
 
 
 def _is_unspaced(character: str) -> bool:

@@ -1,140 +1,97 @@
-"""The likeliest label sequence of a linear chain, exactly, at a fraction of Viterbi's usual cost.
+"""The likeliest label sequences of a linear chain, and how sure each label is.
 
-Of the L labels only a few are in the running at any token. The search keeps those within a
-margin of the best possible sequence, and proves afterwards that the others could not have won,
-or widens the margin until it can. Imports no torch. Shapes: T tokens, L labels.
+Imports no torch. Shapes: T tokens of the longest utterance, B utterances, L labels.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
-from math import exp, fsum, log
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intent.slots import OUTSIDE
-
 Array = NDArray[np.float32]
-FIRST_MARGIN = 8.0
-"""In nats. Rarely has to be widened; what is below it has next to no probability."""
-NEGLIGIBLE = 7.0
-"""So many nats below the best sequence, others no longer count for its probability."""
-SLACK = 1e-3
-"""Scores are 32-bit: sums of them are only equal to about so much."""
+Numbers = NDArray[np.int64]
+LEAST = 1e-25
+"""No label of a token counts as less likely than this against the token's likeliest, before its
+neighbours are heard, so that a sequence whose best labels are illegal still has a share."""
+STEPS_IN_RANGE = 8
+"""So many steps stay inside the range of 64-bit numbers without being brought back to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    labels: list[int]
+    probabilities: list[float]
+    """Of each label, whatever the others are."""
 
 
 class Decoder:
     def __init__(self, transitions: Array, first: Array, last: Array) -> None:
-        """(L, L) from row to column, (L,), (L,); at most -1e4 where it may not be."""
-        self._transitions: list[list[float]] = transitions.tolist()
-        self._first: list[float] = first.tolist()
-        self._last: list[float] = last.tolist()
-        self._first_scores, self._last_scores = first, last
-        self._best_step = transitions.max(axis=1)
+        """(L, L) from row to column, (L,), (L,); very low where illegal."""
+        self._into = np.ascontiguousarray(transitions.T)
+        self._first, self._last = first, last
+        possible = np.exp(transitions.astype(np.float64))
+        self._both_ways = np.stack([possible, possible.T])
+        self._ends = np.exp(np.stack([first, last]).astype(np.float64))[:, None]
 
-    def decode(self, scores: Array) -> tuple[list[int], list[float]]:
-        """(T,) the likeliest legal sequence, and how probable each of its labels is. Where all
-        are outside, no probabilities are worked out and the list is empty."""
-        # No sequence can score more than `bound`, and one that has a label with a deficit falls
-        # short of the bound by that much.
-        optimistic = scores + self._best_step
-        optimistic[-1] = scores[-1] + self._last_scores
-        optimistic[0] += self._first_scores
-        most = optimistic.max(axis=1, keepdims=True)
-        bound, deficits = float(most.sum()), most - optimistic
-        margin = FIRST_MARGIN
-        while True:
-            candidates = _candidates(scores, deficits, margin)
-            labels, best = self._search(candidates)
-            if best >= bound - margin:
-                break
-            # Illegal sequences count as very unlikely ones, so that the search always ends.
-            margin = bound - best + SLACK
-        if all(label == OUTSIDE for label in labels):
-            return labels, []
-        wider = max(margin, bound - best + NEGLIGIBLE)
-        return labels, self._probabilities(_candidates(scores, deficits, wider), labels)
-
-    def _search(self, candidates: "Candidates") -> tuple[list[int], float]:
-        transitions = self._transitions
-        reached = [(self._first[label] + score) for label, score in candidates[0]]
-        came_from: list[list[int]] = []
-        before = candidates[0]
-        for here in candidates[1:]:
-            best_of, sources = [], []
-            for label, score in here:
-                source, best = 0, -1e30
-                for place, (from_label, _) in enumerate(before):
-                    total = reached[place] + transitions[from_label][label]
-                    if total > best:
-                        source, best = place, total
-                best_of.append(best + score)
-                sources.append(source)
-            came_from.append(sources)
-            reached, before = best_of, here
-        totals = [
-            total + self._last[label] for total, (label, _) in zip(reached, before, strict=True)
-        ]
-        best = max(totals)
-        place = totals.index(best)
-        labels = [before[place][0]]
-        for sources, here in zip(reversed(came_from), reversed(candidates[:-1]), strict=True):
-            place = sources[place]
-            labels.append(here[place][0])
-        return labels[::-1], best
-
-    def _probabilities(self, candidates: "Candidates", labels: Sequence[int]) -> list[float]:
-        """Forward and backward over the candidates."""
-        transitions = self._transitions
-        ahead = [[self._first[label] + score for label, score in candidates[0]]]
-        for before, here in pairwise(candidates):
-            ahead.append(
-                [
-                    score
-                    + _log_sum(
-                        [
-                            total + transitions[from_label][label]
-                            for total, (from_label, _) in zip(ahead[-1], before, strict=True)
-                        ]
-                    )
-                    for label, score in here
-                ]
-            )
-        behind = [[self._last[label] for label, _ in candidates[-1]]]
-        for here, after in zip(candidates[-2::-1], candidates[:0:-1], strict=True):
-            behind.append(
-                [
-                    _log_sum(
-                        [
-                            total + score + transitions[label][to_label]
-                            for total, (to_label, score) in zip(behind[-1], after, strict=True)
-                        ]
-                    )
-                    for label, _ in here
-                ]
-            )
+    def decode(self, scores: Array, lengths: Sequence[int]) -> list[Tagged]:
+        """scores: (T, B, L). The likeliest legal sequence of each utterance."""
+        own = np.exp((scores - scores.max(axis=2, keepdims=True)).astype(np.float64))
+        shares = self._marginals(np.maximum(own, LEAST), np.asarray(lengths))
+        likeliest: Numbers = shares.argmax(axis=2)
+        places = np.arange(len(scores))[:, None], np.arange(len(lengths)), likeliest
+        sure = np.where(own[places] > LEAST, shares[places], 0)
         found = []
-        for label, here, left, right in zip(labels, candidates, ahead, behind[::-1], strict=True):
-            totals = [a + b for a, b in zip(left, right, strict=True)]
-            place = [one for one, _ in here].index(label)
-            found.append(min(1.0, exp(totals[place] - _log_sum(totals))))
+        for row, length in enumerate(lengths):
+            labels = likeliest[:length, row].tolist()
+            probabilities = sure[:length, row].tolist()
+            # Where the tokens' doubts add up to less than a half, the sequence has more than half
+            # of the probability, and no other can have more: LEAST only flatters those others.
+            if length - sum(probabilities) >= 0.5:
+                labels = self._viterbi(scores[:length, row])
+                probabilities = shares[np.arange(length), row, labels].tolist()
+            found.append(Tagged(labels, probabilities))
         return found
 
+    def _marginals(self, own: NDArray[np.float64], lengths: Numbers) -> NDArray[np.float64]:
+        """(T, B, L) from each token's own likelihoods, (T, B, L), by the forward-backward
+        algorithm, both ways at once; anything where there is no token."""
+        longest, count, _ = own.shape
+        if count == 1:
+            turned = own[::-1]
+        else:
+            places = np.maximum(lengths - 1 - np.arange(longest)[:, None], 0)  # (T, B)
+            rows = np.arange(count)
+            turned = own[places, rows]
+        both = np.stack([own, turned], axis=1)  # (T, 2, B, L)
+        before = np.empty_like(both)  # each label's share by all that comes before it
+        before[0] = self._ends
+        here = before[0] * both[0]
+        for step in range(1, longest):
+            if step % STEPS_IN_RANGE == 0:
+                here /= here.sum(axis=2, keepdims=True)
+            np.matmul(here, self._both_ways, out=before[step])
+            here = before[step] * both[step]
+        after = before[::-1, 1] if count == 1 else before[places, 1, rows]
+        # Each factor is brought to one first: their product must not leave the range.
+        ahead = before[:, 0] * own
+        shares: NDArray[np.float64] = ahead / ahead.sum(axis=2, keepdims=True) * after
+        shares /= shares.sum(axis=2, keepdims=True)
+        return shares
 
-Candidates = list[list[tuple[int, float]]]
-"""Per token: label, score."""
-
-
-def _candidates(scores: Array, deficits: Array, margin: float) -> Candidates:
-    tokens, labels = np.nonzero(deficits <= margin)
-    found: Candidates = [[] for _ in scores]
-    for token, label, score in zip(
-        tokens.tolist(), labels.tolist(), scores[tokens, labels].tolist(), strict=True
-    ):
-        found[token].append((label, score))
-    return found
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    most = max(values)
-    return most + log(fsum(exp(value - most) for value in values))
+    def _viterbi(self, scores: Array) -> list[int]:
+        """scores: (T, L), of one utterance."""
+        length, count = scores.shape
+        numbers = np.arange(count)
+        came_from = np.empty((length, count), np.int64)
+        reached = self._first + scores[0]
+        for step in range(1, length):
+            totals = self._into + reached  # (L, L), a row per label that is entered
+            came_from[step] = totals.argmax(axis=1)
+            reached = totals[numbers, came_from[step]] + scores[step]
+        label = int((reached + self._last).argmax())
+        labels = [label]
+        for sources in came_from[:0:-1]:
+            label = int(sources[label])
+            labels.append(label)
+        return labels[::-1]

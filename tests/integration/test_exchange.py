@@ -104,7 +104,7 @@ def test_importing_adds_examples_and_replaces_replies_and_documents(
 def test_what_is_exported_comes_in_again_the_same(
     database: Database, folder: Path, tmp_path: Path, ending: str
 ) -> None:
-    odd = ["a: b # c", "- dash", '"quoted", it\'s', "two\nlines", "😀 尺码", "[x](y", "{z}", "| >"]
+    odd = ["a: b # c", "- dash", '"quoted", it\'s', "two\nlines", "😀 尺码", "[x] (y", "{z}", "| >"]
     _import(database, folder)
     database.write_now(lambda c: intents.add_examples(c, "greet", odd))
     file = tmp_path / f"out{ending}"
@@ -115,6 +115,17 @@ def test_what_is_exported_comes_in_again_the_same(
     assert database.read_now(intents.training_data) == []
     _import(database, file)
     assert database.read_now(intents.training_data) == before
+
+
+def test_a_text_that_looks_like_a_broken_annotation_is_not_exported_as_rasa_would_misread_it(
+    database: Database, folder: Path, tmp_path: Path
+) -> None:
+    _import(database, folder)
+    database.write_now(lambda c: intents.add_examples(c, "greet", ["[x](y"]))
+    with pytest.raises(InvalidInput, match="write JSONL"):
+        database.read_now(lambda c: exchange.export(c, tmp_path / "out.yml"))
+    assert not (tmp_path / "out.yml").exists()
+    assert database.read_now(lambda c: exchange.export(c, tmp_path / "out.jsonl")) == 6
 
 
 def test_an_export_of_nothing_can_be_imported(database: Database, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_of_several_entities_at_one_place_the_first_is_read_and_that_is_said() -
         ('[Rome]{"entity": "city", "rule": "to"}', "'rule'"),
         ("[a [Rome](city)](place)", "not inside one another"),
         ("Rome](city)", "belongs to no"),
+        ("Rome](city) to [Oslo](city)", "belongs to no"),
     ],
 )
 def test_a_broken_annotation_says_what_to_do(marked: str, words: str) -> None:

@@ -117,7 +117,7 @@ def test_slots_in_jsonl_are_places_or_tags(tmp_path: Path) -> None:
             "intent": "travel",
             "slots": [{"name": "city", "start": 3, "end": 8, "role": "to", "value": "ROM"}],
         },
-        {"text": "york", "intent": "travel", "tags": "I-city"},
+        {"text": "york now", "intent": "travel", "tags": "I-city I-time"},
         {"synonym": "New York", "examples": ["NYC", "big apple"]},
         {"regex": "zip", "examples": ["\\d{5}"]},
         {"lookup": "city", "examples": ["Rome"]},
@@ -126,9 +126,9 @@ def test_slots_in_jsonl_are_places_or_tags(tmp_path: Path) -> None:
     assert [example.slots for example in data.examples] == [
         (AnnotatedSlot("city", 3, 11),),
         (AnnotatedSlot("city", 3, 7, role="to", value="ROM"),),
-        (AnnotatedSlot("city", 0, 4),),
+        (AnnotatedSlot("city", 0, 4), AnnotatedSlot("time", 5, 8)),
     ]
-    assert [example.text for example in data.examples] == ["to New York now", "to Rome", "york"]
+    assert [example.text for example in data.examples] == ["to New York now", "to Rome", "york now"]
     assert "read as the beginning" in data.notices[0]
     assert data.slot_rules == SlotRules(
         synonyms=(("NYC", "New York"), ("big apple", "New York")),

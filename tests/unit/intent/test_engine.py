@@ -28,7 +28,11 @@ UTTERANCES = [
 
 
 def small(
-    cell: Cell = "gru", layers: int = 1, directions: int = 2, layer_norm: bool = False
+    cell: Cell = "gru",
+    layers: int = 1,
+    directions: int = 2,
+    layer_norm: bool = False,
+    tags: int = 0,
 ) -> tuple[IntentNetwork, Network]:
     """The same network for torch and for the engine."""
     shape = NetworkShape(
@@ -41,6 +45,8 @@ def small(
         directions=directions,
         features=5,
         layer_norm=layer_norm,
+        tags=tags,
+        token_features=3 if tags else 0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -70,6 +76,25 @@ def test_the_engine_computes_what_was_trained(
     found = Engine(network).run(UTTERANCES)
     np.testing.assert_allclose(found.logits, logits.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.features, features.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_engine_tags_as_was_trained(layer_norm: bool) -> None:
+    trained, network = small(tags=5, layer_norm=layer_norm)
+    draw = np.random.default_rng(0)
+    told = [draw.random((len(tokens), 3)).astype(np.float32) for tokens in UTTERANCES]
+    padded = torch.zeros(len(UTTERANCES), max(map(len, UTTERANCES)), 3)
+    for row, features in zip(padded, told, strict=True):
+        row[: len(features)] = torch.from_numpy(features)
+    logits, scores = trained.tag(BatchBuilder(VOCABULARY)(UTTERANCES), padded)
+    engine = Engine(network)
+    found = engine.run(UTTERANCES, told)
+    np.testing.assert_allclose(found.logits, logits.numpy(), atol=1e-5)
+    for one, expected, tokens, features in zip(
+        found.tags, scores.numpy(), UTTERANCES, told, strict=True
+    ):
+        np.testing.assert_allclose(one, expected[: len(tokens)], atol=1e-5)
+        np.testing.assert_allclose(engine.run([tokens], [features]).tags[0], one, atol=1e-5)
 
 
 WORDS = st.text("abcdefghijkl", min_size=1, max_size=3) | st.sampled_from(["hello", "order", "日"])

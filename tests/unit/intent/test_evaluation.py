@@ -7,16 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intent.annotation import AnnotatedSlot
 from intent.data import Example, training_set
 from intent.evaluation import (
+    TOP_SLOT_ERRORS,
+    Evaluation,
+    SlotEvaluation,
     auroc,
     evaluate,
+    evaluate_predictions,
     f1_interval,
     false_positive_rate,
     macro_f1_interval,
     wilson_interval,
 )
-from intent.interface import OUT_OF_SCOPE, Prediction, RankedIntent
+from intent.interface import OUT_OF_SCOPE, Prediction, RankedIntent, Slot
 
 
 class Parrot:
@@ -126,3 +131,104 @@ def test_the_interval_of_the_mean_f1_narrows_with_more_utterances() -> None:
     few = macro_f1_interval(expected * 4, predicted * 4)
     many = macro_f1_interval(expected * 100, predicted * 100)
     assert many[1] - many[0] < (few[1] - few[0]) / 3
+
+
+def found(name: str, start: int, end: int, role: str | None = None) -> Slot:
+    return Slot(name=name, value="", text="", start=start, end=end, role=role)
+
+
+def tagged(*rows: tuple[Example, str, tuple[Slot, ...]]) -> Evaluation:
+    """Of examples, the intents predicted for them and the slots found in them."""
+    predictions = [
+        Prediction(intent, 0.75, (RankedIntent(intent, 0.75),), True, slots=slots)
+        for _, intent, slots in rows
+    ]
+    return evaluate_predictions(
+        training_set(example for example, _, _ in rows), predictions, [], basis=""
+    )
+
+
+def slots_of(evaluation: Evaluation) -> SlotEvaluation:
+    assert evaluation.slots is not None
+    return evaluation.slots
+
+
+CITY = AnnotatedSlot("city", 3, 7)
+FLY = Example("to Rome now", "fly", "t.csv:2", (CITY, AnnotatedSlot("time", 8, 11)))
+PLAIN = Example("to nowhere", "fly")
+
+
+def test_slots_are_counted_over_all_and_by_name() -> None:
+    slots = slots_of(
+        tagged(
+            (FLY, "fly", (found("city", 3, 7), found("time", 8, 11))),
+            (FLY, "fly", (found("city", 0, 7),)),  # another boundary; the time is missed
+            (FLY, "ship", (found("city", 3, 7), found("time", 8, 11))),
+        )
+    )
+    assert slots.count == 6
+    assert (slots.precision, slots.recall, slots.f1) == pytest.approx((4 / 5, 4 / 6, 8 / 11))
+    assert (slots.precision_low, slots.precision_high) == wilson_interval(4, 5)
+    assert (slots.recall_low, slots.recall_high) == wilson_interval(4, 6)
+    assert (slots.f1_low, slots.f1_high) == f1_interval(4, wanted=6, given=5)
+    city, time = slots.by_name
+    assert (city.name, city.count, city.precision, city.recall) == ("city", 3, 2 / 3, 2 / 3)
+    assert (time.name, time.count, time.precision, time.recall) == ("time", 3, 1, 2 / 3)
+    assert time.f1 == 0.8
+
+
+def test_a_sentence_is_right_when_its_intent_and_all_slots_are() -> None:
+    right = (found("city", 3, 7), found("time", 8, 11))
+    slots = slots_of(tagged((FLY, "fly", right), (FLY, "ship", right), (FLY, "fly", right[:1])))
+    assert slots.sentence_accuracy == 1 / 3
+    low_high = slots.sentence_accuracy_low, slots.sentence_accuracy_high
+    assert low_high == wilson_interval(1, 3)
+
+
+def test_where_no_example_has_slots_there_is_nothing_to_say_of_them() -> None:
+    evaluation = tagged((PLAIN, "fly", (found("city", 3, 10),)))
+    assert evaluation.slots is None
+    assert evaluation.to_json()["slots"] is None
+
+
+def test_beside_examples_with_slots_one_without_expects_none() -> None:
+    whole = (found("city", 3, 7), found("time", 8, 11))
+    left_alone = slots_of(tagged((FLY, "fly", whole), (PLAIN, "fly", ())))
+    assert (left_alone.precision, left_alone.sentence_accuracy) == (1, 1)
+    slots = slots_of(tagged((FLY, "fly", whole), (PLAIN, "fly", (found("place", 3, 10),))))
+    assert (slots.precision, slots.recall, slots.sentence_accuracy) == (2 / 3, 1, 0.5)
+    place = slots.by_name[1]
+    assert (place.name, place.count, place.recall_low, place.recall_high) == ("place", 0, 0, 1)
+
+
+def test_the_utterances_with_the_most_slot_errors_come_first() -> None:
+    evaluation = tagged(
+        (FLY, "fly", (found("city", 3, 7),)),
+        (FLY, "fly", (found("city", 3, 7), found("time", 8, 11))),
+        (PLAIN, "fly", (found("city", 3, 10), found("time", 0, 2, role="from"))),
+    )
+    plain, fly = slots_of(evaluation).errors
+    assert (fly.text, fly.intent, fly.source) == ("to Rome now", "fly", "t.csv:2")
+    assert [(slot.text, slot.is_right) for slot in fly.expected] == [("Rome", True), ("now", False)]
+    assert [(slot.text, slot.is_right) for slot in fly.found] == [("Rome", True)]
+    assert plain.expected == ()
+    assert [(slot.text, slot.role) for slot in plain.found] == [("to", "from"), ("nowhere", None)]
+    assert evaluation.to_json()["slots"]["errors"][1]["found"][0]["name"] == "city"
+    many = slots_of(tagged(*[(FLY, "fly", ())] * (TOP_SLOT_ERRORS + 1)))
+    assert len(many.errors) == TOP_SLOT_ERRORS
+
+
+counts = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30)
+
+
+@given(counts)
+def test_every_interval_of_slots_holds_its_figure(utterances: list[tuple[bool, ...]]) -> None:
+    rows = [(FLY, "fly", (found("city", 3, 7),))]
+    for has_city, has_time, has_other in utterances:
+        here = [found("city", 3, 7)] * has_city + [found("time", 8, 11)] * has_time
+        rows.append((FLY, "fly", (*here, *[found("other", 0, 2)] * has_other)))
+    slots = slots_of(tagged(*rows))
+    for score in (slots, *slots.by_name):
+        assert 0 <= score.precision_low <= score.precision <= score.precision_high <= 1
+        assert 0 <= score.recall_low <= score.recall <= score.recall_high <= 1
+        assert 0 <= score.f1_low <= score.f1 <= score.f1_high <= 1

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from intent.annotation import AnnotatedSlot
 from intent.data import Example, TrainingSet, training_set
 from intent.examination import Examination, examine
 from intent.interface import OUT_OF_SCOPE
+from intent.terminal import show_examination
 from tests.fake_classifier import Parrot
 
 DATA = training_set(
@@ -103,6 +105,7 @@ def test_all_figures_become_one_object(examination: Examination) -> None:
     figures = json.loads(json.dumps(examination.to_json(), allow_nan=False))
     assert figures["accuracy"] == 0.4
     assert figures["out_of_scope"]["examples"] == 2
+    assert figures["slots"] is None
     assert [found["variation"] for found in figures["robustness"]] == [
         "one typo",
         "lower case",
@@ -111,6 +114,20 @@ def test_all_figures_become_one_object(examination: Examination) -> None:
     ]
     assert figures["errors"][0]["nearest"][0]["similarity"] == 0.5
     assert figures["leakage"]["leaks"][0]["similarity"] == 1
+
+
+def test_slots_that_are_not_found_are_shown_at_the_terminal_and_in_the_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bill = Example("pay my bill", "pay", slots=(AnnotatedSlot("[red]what", 7, 11),))
+    examination = examine(Parrot("pay", "ship"), training_set([bill]), basis="one")
+    slots = examination.to_json()["slots"]
+    assert (slots["count"], slots["f1"], slots["sentence_accuracy"]) == (1, 0, 0)
+    assert slots["errors"][0]["expected"][0]["text"] == "bill"
+    show_examination(examination)
+    shown = capsys.readouterr().out
+    assert "weakest slots" in shown
+    assert "[red]what" in shown
 
 
 def test_progress_is_told_step_by_step() -> None:

@@ -1,13 +1,16 @@
 """The page that a person reads."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from intent.annotation import AnnotatedSlot
 from intent.data import Example, TrainingSet, training_set
 from intent.examination import examine
-from intent.interface import OUT_OF_SCOPE
+from intent.interface import OUT_OF_SCOPE, Prediction, Slot
 from intent.report import points, render
 from tests.fake_classifier import Parrot
 
@@ -111,6 +114,43 @@ def test_many_intents_are_folded_away_and_at_last_left_out() -> None:
     folded = page(data, names)
     assert "The other 485" in folded
     assert "20 more are in the JSON" in folded
+
+
+class Tagger(Parrot):
+    """Takes the first word of every utterance for a slot."""
+
+    def __init__(self, slot: str) -> None:
+        super().__init__("pay", "ship")
+        self.slot = slot
+
+    def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:
+        ends = [len(text.split(" ")[0]) for text in texts]
+        return [
+            replace(found, slots=(Slot(self.slot, "", text[:end], 0, end),))
+            for found, text, end in zip(super().classify_batch(texts), texts, ends, strict=True)
+        ]
+
+
+def test_slots_have_their_section_where_the_data_has_some(whole: str) -> None:
+    assert "Slots, the weakest first" not in whole
+    names = [f"{HOSTILE}{n}" for n in range(17)]
+    examples = [
+        Example(f"pay {HOSTILE}", "pay", slots=(AnnotatedSlot(name, 4, 10, role="<b>"),))
+        for name in names
+    ]
+    right = Example("pay it", "pay", slots=(AnnotatedSlot("verb", 0, 3),))
+    shown = render(
+        examine(Tagger("verb"), training_set([*examples, right]), basis="the tests"), title="shop"
+    )
+    tags = Tags()
+    tags.feed(shown)
+    assert not tags.open
+    assert "Slots, the weakest first" in shown
+    assert "<script" not in shown
+    assert "(&lt;b&gt;)</span> <q>&lt;scrip</q>" in shown
+    assert "The other 3" in shown
+    assert '<span class="wrong">verb</span> <q>pay</q>' in shown
+    assert "<b>5.6 %</b><span>F1, all slots together</span>" in shown  # 1 of 18 found and expected
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ def test_a_slot_counts_when_name_role_and_both_ends_are_right() -> None:
     assert scores.sentence_accuracy == 0.25  # the second alone: the third has the wrong intent
 
 
+def test_a_slot_in_the_wrong_role_is_wrong_and_in_the_right_one_right() -> None:
+    expected = [[AnnotatedSlot("city", 0, 2, role="to")]] * 3
+    said = [[found("city", 0, 2, role)] for role in ("to", "from", None)]
+    counts = score_slots(expected, said, [True] * 3).all
+    assert (counts.right, counts.wrong, counts.missed) == (1, 2, 2)
+
+
 def test_nothing_to_find_and_nothing_found_has_no_figure_to_divide_by() -> None:
     scores = score_slots([], [], [])
     assert (scores.all.f1, scores.all.precision, scores.all.recall) == (0, 0, 0)

@@ -84,7 +84,8 @@ def test_spellings_that_look_alike_are_alike(one: str, other: str) -> None:
 
 awkward = st.text(
     st.sampled_from(
-        "aIß ﬁ½e\u0301\u0323\u200d\u200b\ufe0f👩👍🏽İΣſ각각ㅏｶﾞ我कि़กำ\u00ad\u0958\ud800\n"
+        "aIß ﬁ½e\u0301\u0323\u200d\u200b\ufe0f👩👍🏽İΣſ각각ㅏｶﾞ\u1112\u1161\u11ab"
+        "我कि़กำ\u00ad\u0958\ud800\n"
     )
     | st.characters(),
     max_size=20,
@@ -120,11 +121,14 @@ def test_a_span_shows_what_its_token_was_read_from(text: str) -> None:
         ("pass\u200bword \u202eabc\u202c", ["pass\u200bword", "abc"]),
         ("½ l", ["½", "½", "½", "l"]),
         ("한국 我们", ["한국", "我", "们"]),
+        ("\u1112\u1161\u11ab x", ["\u1112\u1161\u11ab", "x"]),  # one syllable of three parts
         ("x" * 50 + " y", ["x" * 50, "y"]),
     ],
 )
 def test_spans_of_changed_spellings(text: str, pieces: list[str]) -> None:
-    assert [text[start:end] for _, start, end in tokenize_with_spans(text)] == pieces
+    found = tokenize_with_spans(text)
+    assert [text[start:end] for _, start, end in found] == pieces
+    assert [token for token, _, _ in found] == tokenize(text)
 
 
 def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
