@@ -10,7 +10,7 @@ from intent.artifact import Artifact, load
 from intent.calibration import softmax
 from intent.engine import Engine
 from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
-from intent.scope import ScopeScorer
+from intent.scope import ScopeScorer, is_unfamiliar
 from intent.tagger import SlotTagger
 from intent.text import tokenize
 
@@ -100,11 +100,12 @@ class GRUClassifier:
             slots = self._tagger.slots_of_all(seen, active.tags)
         confidences = softmax(active.logits, self._artifact.temperature)
         ranked = np.argsort(-confidences, axis=1, kind="stable")[:, :RANKED]
-        best = np.take_along_axis(confidences, ranked, axis=1)
+        best = confidences[np.arange(len(ranked))[:, None], ranked]
         compared = self._scope.compare(active.logits, active.features)
-        scores = self._scope.scores(self._scope.signals(confidences, compared, tokenized))
+        familiarities = [self._scope.familiarities(tokens) for tokens in tokenized]
+        scores = self._scope.scores(self._scope.signals(confidences, compared, familiarities))
         overruled = self._scope.resembles_outside(active.features, compared)
-        overruled |= [self._scope.is_unfamiliar(tokens) for tokens in tokenized]
+        overruled |= [is_unfamiliar(one) for one in familiarities]
         scores = scores - self._artifact.scope.threshold - OVERRULED * overruled
         return [
             self._prediction(values, places, score, found)

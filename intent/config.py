@@ -31,6 +31,13 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
+    averaged_share: float = 0.0
+    """Of all steps, those that the running mean of the weights looks back on (Polyak and Juditsky
+    1992); the mean is what is kept. 0: the weights are taken as they are."""
+    contrast: float = 0.0
+    """Weight of the loss that draws utterances of one intent together and others apart
+    (supervised contrast, Khosla et al. 2020)."""
+    contrast_temperature: float = 0.1
     typo_share: float = 0.0
     """Of the utterances that are shown with one misspelt word."""
     anchor: float = 0.0
@@ -66,6 +73,8 @@ FINE_TUNING = TrainingConfig(
     encoder_learning_rate=2e-3,
     anchor=0.03,
     typo_share=0.3,
+    averaged_share=0.15,
+    contrast=0.3,
     embedding_dropout=0.2,
     feature_dropout=0.3,
     least_epochs=12,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,12 +15,13 @@ from intent import graph
 from intent.config import TrainingConfig
 from intent.data import TrainingSet
 from intent.encoder import PretrainedEncoder, split_weights
-from intent.engine import Network
+from intent.engine import OWN, Network
 from intent.interface import OUT_OF_SCOPE
 from intent.lesson import Lesson
 from intent.network import BatchBuilder, IntentNetwork
 from intent.objective import Objective
-from intent.optimization import batches_by_length, learning_rate_share
+from intent.optimization import RunningMean, batches_by_length, learning_rate_share
+from intent.quantization import QuantizedRows
 from intent.shape import NetworkShape
 from intent.slot_rules import RuleMatcher
 from intent.slots import NO_SLOTS, SlotModel, feature_count
@@ -64,7 +66,10 @@ class Student:
         encoder: PretrainedEncoder | None,
         help: Help | None = None,
         slots: SlotModel = NO_SLOTS,
+        *,
+        check: Sequence[list[str]] = (),
     ) -> None:
+        """`check`: the tokens that it will be validated on."""
         self.intents = tuple(intents)
         self.lesson = Lesson.of(data.examples, intents, slots)
         self._studied = self.lesson
@@ -72,8 +77,11 @@ class Student:
             self._studied = self.lesson.with_tutor(help.tutor, help.unlabelled, len(intents))
         self.strangers = Lesson.of(data.out_of_scope, (OUT_OF_SCOPE,))
         vocabulary = build_vocabulary(self._studied.tokens, min_count=config.min_word_count)
+        self._encoder = encoder
         if encoder is not None:
-            words = {*encoder.vocabulary.words, *vocabulary.words}
+            # Of the encoder's words only those that occur: a step costs what the table is wide.
+            met = {word for tokens in (*self._studied.tokens, *check) for word in tokens}
+            words = met.intersection(encoder.vocabulary.words).union(vocabulary.words)
             vocabulary = Vocabulary(tuple(sorted(words)))
             sizes = {name: getattr(encoder.shape, name) for name in ENCODER_SIZES}
             config = replace(config, **sizes)
@@ -95,9 +103,12 @@ class Student:
 
     def network(self) -> Network:
         """As it will be served."""
-        shape = self._network.shape
+        shape, vocabulary = self._network.shape, self.vocabulary
         matrices, vectors = split_weights(self._network)
-        return Network(shape, self.vocabulary, matrices, vectors, graph.build(shape))
+        if self._encoder is not None:
+            vocabulary, matrices[OWN] = _with_words_of(self._encoder, vocabulary, matrices[OWN])
+            shape = replace(shape, vocabulary=len(vocabulary.words))
+        return Network(shape, vocabulary, matrices, vectors, graph.build(shape))
 
 
 def _new_network(
@@ -136,6 +147,21 @@ def _begin_at(encoder: PretrainedEncoder, network: IntentNetwork, vocabulary: Vo
             if place
             else ngrams[[value % NGRAM_BUCKETS for value in ngram_hashes(word)]].mean(0)
         )
+
+
+def _with_words_of(
+    encoder: PretrainedEncoder, vocabulary: Vocabulary, own: QuantizedRows
+) -> tuple[Vocabulary, QuantizedRows]:
+    """The words that did not occur in training stay where the encoder has them."""
+    words = tuple(sorted({*encoder.vocabulary.words, *vocabulary.words}))
+    values = np.zeros((len(words) + 1, own.values.shape[1]), own.values.dtype)
+    scales = np.zeros(len(words) + 1, own.scales.dtype)
+    known = encoder.matrices["word_vectors.own.weight"]
+    for number, word in enumerate(words, start=1):
+        place = vocabulary.number(word)
+        source, place = (own, place) if place else (known, encoder.vocabulary.number(word))
+        values[number], scales[number] = source.values[place], source.scales[place]
+    return Vocabulary(words), QuantizedRows(values, scales)
 
 
 @torch.no_grad()
@@ -188,6 +214,7 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_share(step / steps, config.warm_up_share)
     )
+    mean = RunningMean(parameters, config.averaged_share * steps)
     lowest, highest, epochs_without = math.inf, 0.0, 0
     best_weights: dict[str, Tensor] | None = None
     for number in range(1, config.epochs + 1):
@@ -203,9 +230,15 @@ def _fit(
             norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
             optimizer.step()
             schedule.step()
+            mean.step()
             losses.append(loss.item())
             norms.append(norm.item())
-        valid_loss, valid_accuracy = _validate(network, build, check)
+        with mean.in_place():
+            valid_loss, valid_accuracy = _validate(network, build, check)
+            merit = (valid_accuracy or 0.0) + _tag_accuracy(network, build, check)
+            if valid_accuracy is not None and merit >= highest:
+                # Of equals the latest, as its learning rate was lowest.
+                best_weights = {name: w.clone() for name, w in network.state_dict().items()}
         yield Epoch(
             number=number,
             of=config.epochs,
@@ -215,20 +248,16 @@ def _fit(
             gradient_norm=sum(norms) / len(norms),
             seconds=time.perf_counter() - started,
         )
-        if valid_loss is None or valid_accuracy is None:
+        if valid_loss is None:
             continue
-        epochs_without += 1
-        merit = valid_accuracy + _tag_accuracy(network, build, check)
-        if valid_loss < lowest or merit > highest:
-            epochs_without = 0
-        lowest = min(lowest, valid_loss)
-        if merit >= highest:  # of equals the latest, as its learning rate was lowest
-            highest = merit
-            best_weights = {name: w.clone() for name, w in network.state_dict().items()}
+        epochs_without = 0 if valid_loss < lowest or merit > highest else epochs_without + 1
+        lowest, highest = min(lowest, valid_loss), max(highest, merit)
         if epochs_without >= config.patience_epochs:
             break
     if best_weights is not None:
         network.load_state_dict(best_weights)
+    else:
+        mean.settle()
 
 
 def _validate(
@@ -252,7 +281,7 @@ def _tag_accuracy(network: IntentNetwork, build: BatchBuilder, check: Lesson) ->
         batch = build([check.tokens[n] for n in chosen])
         size = (len(batch.tokens), batch.tokens.shape[1])
         told, labels, _ = check.tagged.batch(chosen, size)
-        _, scores = network.tag(batch, told)
+        _, _, scores = network.tag(batch, told)
         right += int(((scores.argmax(2) == labels) | ~batch.mask).all(1).sum())
     return right / len(check.tokens)
 

@@ -34,6 +34,7 @@ class Batch:
     tokens: Tensor  # (B, T) index into the U words
     lengths: Tensor  # (B,) tokens per utterance, at least 1
     mask: Tensor  # (B, T) true where there is a token
+    is_even: bool  # whether all utterances are equally long
 
 
 class BatchBuilder:
@@ -72,6 +73,7 @@ class BatchBuilder:
             tokens=torch.tensor(tokens),
             lengths=lengths,
             mask=torch.arange(longest) < lengths[:, None],
+            is_even=bool((lengths == longest).all()),
         )
 
     def _look_up(self, word: str) -> tuple[int, list[int]]:
@@ -141,17 +143,24 @@ class Encoder(nn.Module):
             # Locked: one mask for all time steps of an utterance (Gal and Ghahramani 2016).
             vectors = vectors * noise.mask(utterances, 1, width, drop=noise.embedding_dropout)
             vectors = vectors * noise.mask(utterances, longest, 1, drop=noise.word_dropout)
-        packed = pack_padded_sequence(
-            vectors, batch.lengths, batch_first=True, enforce_sorted=False
-        )
-        states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
-        # states: (B, T, H * directions), zero where there is no token
+        states = self._recur(vectors, batch)
         if self.norm is not None:
             states = self.norm(states) * batch.mask[:, :, None]
         mean = states.sum(1) / batch.lengths[:, None]
         largest = states.masked_fill(~batch.mask[:, :, None], float("-inf")).amax(1)
         features: Tensor = self.projection(torch.cat([mean, largest], dim=1))
         return features, states, vectors
+
+    def _recur(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """(B, T, H * directions), zero where there is no token."""
+        if batch.is_even:  # packing would only cost time
+            states, _ = self.recurrent(vectors)
+        else:
+            packed = pack_padded_sequence(
+                vectors, batch.lengths, batch_first=True, enforce_sorted=False
+            )
+            states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+        return states
 
 
 class IntentNetwork(nn.Module):
@@ -179,13 +188,13 @@ class IntentNetwork(nn.Module):
 
     def tag(
         self, batch: Batch, token_features: Tensor, noise: Noise | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (B, I) and scores of each token's labels (B, T, L); `token_features`:
-        (B, T, K)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, I), the features (B, F) before dropout, and scores of each token's labels
+        (B, T, L); `token_features`: (B, T, K)."""
         assert self.tagger is not None
         features, states, vectors = self.encoder.read(batch, noise)
         scores = self.tagger(states, vectors, token_features, features, batch.mask, noise)
-        return self._judge(features, noise), scores
+        return self._judge(features, noise), features, scores
 
     def _judge(self, features: Tensor, noise: Noise | None) -> Tensor:
         if noise is not None:

@@ -46,10 +46,14 @@ class Objective:
             self._strangers, min(len(self._strangers), (config.batch_size or 0) // 4)
         )
         batch = self._build([self._shown(lesson.tokens[n]) for n in chosen] + met)
-        logits, tagging = self._read(batch, chosen)
+        logits, features, tagging = self._read(batch, chosen)
         guesses = None if lesson.guesses is None else lesson.guesses[chosen]
         loss = _loss(logits, lesson.labels[chosen], guesses, config)
         loss = loss + config.slot_weight * tagging
+        if config.contrast:
+            temperature = config.contrast_temperature
+            apart = contrast(features[: len(chosen)], lesson.labels[chosen], temperature)
+            loss = loss + config.contrast * apart
         if config.anchor:
             strayed = [(weight - start).square().sum() for weight, start in self._anchored]
             loss = loss + config.anchor * torch.stack(strayed).sum()
@@ -60,18 +64,18 @@ class Objective:
             return misspell(tokens, self._draw)
         return tokens
 
-    def _read(self, batch: Batch, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Logits (B, I), and the loss of the tags, 0 where there are none."""
+    def _read(self, batch: Batch, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, I), features (B, F), and the loss of the tags, 0 where there are none."""
         tagger, tagged = self._network.tagger, self._lesson.tagged
         if tagger is None or tagged is None:
-            logits, _ = self._network(batch, self._noise)
-            return logits, logits.new_zeros(())
+            logits, features = self._network(batch, self._noise)
+            return logits, features, logits.new_zeros(())
         size = (len(batch.tokens), batch.tokens.shape[1])
         told, labels, rows = tagged.batch(chosen, size)
-        logits, scores = self._network.tag(batch, told, self._noise)
+        logits, features, scores = self._network.tag(batch, told, self._noise)
         if not len(rows):
-            return logits, logits.new_zeros(())
-        return logits, tagger.chain.loss(scores[rows], labels[rows], batch.mask[rows])
+            return logits, features, logits.new_zeros(())
+        return logits, features, tagger.chain.loss(scores[rows], labels[rows], batch.mask[rows])
 
 
 def _loss(logits: Tensor, labels: Tensor, guesses: Tensor | None, config: TrainingConfig) -> Tensor:
@@ -95,3 +99,19 @@ def _loss(logits: Tensor, labels: Tensor, guesses: Tensor | None, config: Traini
         divergence = -strange.log_softmax(1).mean() - math.log(logits.shape[1])
         loss = loss + config.out_of_scope_weight * divergence
     return loss
+
+
+def contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """How little each utterance resembles those of its intent, among all others of the batch.
+
+    features: (B, F); labels: (B,), below 0 for an utterance that counts only among the others.
+    0 where no two utterances share an intent."""
+    pointing = functional.normalize(features, dim=1)
+    itself = torch.eye(len(labels), dtype=torch.bool)
+    likeness = (pointing @ pointing.T / temperature).masked_fill(itself, -1e4).log_softmax(1)
+    alike = (labels[:, None] == labels) & (labels >= 0) & ~itself  # (B, B)
+    partners = alike.sum(1)
+    found = partners > 0
+    if not bool(found.any()):
+        return features.new_zeros(())
+    return -((likeness * alike).sum(1)[found] / partners[found]).mean()

@@ -118,22 +118,24 @@ class ScopeScorer:
         """Each utterance with the stored examples of its likeliest intents."""
         count = min(LIKELIEST, logits.shape[1])
         chosen = np.argpartition(logits, -count, axis=1)[:, -count:]
-        pointing = directions(features)
-        prototypes = np.einsum("bf,bkf->bk", pointing, self._prototypes[chosen]).max(axis=1)
         compared = []
-        for direction, intents, prototype in zip(
-            pointing, chosen.tolist(), prototypes.tolist(), strict=True
-        ):
+        for direction, intents in zip(directions(features), chosen, strict=True):
+            prototype = float((self._prototypes[intents] @ direction).max())
             places = [(self._starts[intent], self._starts[intent + 1]) for intent in intents]
             cosines = [self._inside[start:end] @ direction for start, end in places]
             compared.append(Comparison(places, np.concatenate(cosines), prototype))
         return compared
 
+    def familiarities(self, tokens: Sequence[str]) -> list[float]:
+        """Of each word, or of each token where none is a word."""
+        words = [token for token in tokens if is_word(token)] or tokens
+        return [self._familiarity(word) for word in words]
+
     def signals(
         self,
         confidences: Array,
         compared: Sequence["Comparison"],
-        tokenized: Sequence[Sequence[str]],
+        familiarities: Sequence[Sequence[float]],
         *,
         skip_self: bool = False,
     ) -> Array:
@@ -143,7 +145,7 @@ class ScopeScorer:
         found[:, 0] = [_mean_of_largest(one.cosines, NEAREST, int(skip_self)) for one in compared]
         found[:, 1] = [one.prototype for one in compared]
         found[:, 2] = (confidences * np.log(confidences + 1e-12)).sum(axis=1)
-        found[:, 3] = [_mean(self._words(tokens)) for tokens in tokenized]
+        found[:, 3] = [sum(one) / len(one) for one in familiarities]
         return found
 
     def resembles_outside(
@@ -157,14 +159,6 @@ class ScopeScorer:
         nearer: NDArray[np.bool_] = outside > inside
         return nearer
 
-    def is_unfamiliar(self, tokens: Sequence[str]) -> bool:
-        """True where no word looks like any training word, as with keyboard noise."""
-        return max(self._words(tokens)) < LEAST_FAMILIARITY
-
-    def _words(self, tokens: Sequence[str]) -> list[float]:
-        words = [token for token in tokens if is_word(token)] or tokens
-        return [self._familiarity(word) for word in words]
-
     def _familiarity(self, word: str) -> float:
         """1 for every word of the training data."""
         found = self._familiarities.get(word)
@@ -177,8 +171,9 @@ class ScopeScorer:
         return found
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def is_unfamiliar(familiarities: Sequence[float]) -> bool:
+    """True where no word looks like any training word, as with keyboard noise."""
+    return max(familiarities) < LEAST_FAMILIARITY
 
 
 def directions(features: Array) -> Array:

@@ -47,7 +47,8 @@ class TransformerTeacher:
             raise TrainingDataError(
                 [f"{folder}: no sentence encoder ({reason}); name its folder"]
             ) from error
-        self._half = half
+        if half:
+            self._network = self._network.to(torch.bfloat16)
         config = self._network.config
         self.name = f"{config.model_type}-{config.num_hidden_layers}x{config.hidden_size}"
 
@@ -64,8 +65,7 @@ class TransformerTeacher:
                 max_length=128,
                 return_tensors="pt",
             )
-            with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-                states = self._network(**encoded).last_hidden_state.float()  # (B, T, E)
+            states = self._network(**encoded).last_hidden_state.float()  # (B, T, E)
             mask = encoded["attention_mask"][:, :, None].to(states.dtype)
             embeddings[chosen] = (states * mask).sum(1) / mask.sum(1)
         return functional.normalize(embeddings, dim=1)

@@ -78,7 +78,7 @@ def train(
     check = Lesson.of(apart.examples, intents, slots)
     if valid is not None and not check.tokens:
         raise TrainingDataError(["the validation data has no example of any trained intent; add"])
-    student = Student(kept, intents, config, encoder, help, slots)
+    student = Student(kept, intents, config, encoder, help, slots, check=check.tokens)
     yield from student.fit(check, rounds=rounds, number=1)
     strangers = Lesson.of(apart.out_of_scope, (OUT_OF_SCOPE,))
     artifact = _calibrated(student, check, strangers, slots)
@@ -150,7 +150,8 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotM
         found = engine.run(lesson.tokens)
         compared = scorer.compare(found.logits, found.features)
         confidences = softmax(found.logits, temperature)
-        return scorer.signals(confidences, compared, lesson.tokens, skip_self=trained_on)
+        familiarities = [scorer.familiarities(tokens) for tokens in lesson.tokens]
+        return scorer.signals(confidences, compared, familiarities, skip_self=trained_on)
 
     inside = signals(check)
     if not enough:  # training utterances are a flattering stand-in

@@ -86,7 +86,7 @@ def test_the_engine_tags_as_was_trained(layer_norm: bool) -> None:
     padded = torch.zeros(len(UTTERANCES), max(map(len, UTTERANCES)), 3)
     for row, features in zip(padded, told, strict=True):
         row[: len(features)] = torch.from_numpy(features)
-    logits, scores = trained.tag(BatchBuilder(VOCABULARY)(UTTERANCES), padded)
+    logits, _, scores = trained.tag(BatchBuilder(VOCABULARY)(UTTERANCES), padded)
     engine = Engine(network)
     found = engine.run(UTTERANCES, told)
     np.testing.assert_allclose(found.logits, logits.numpy(), atol=1e-5)
