@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 def _report(
     rounds: list[dict[str, "Measured"]], latencies: dict[str, float], options: argparse.Namespace
 ) -> None:
-    print(f"{options.clients} clients, {options.rounds} rounds of {options.seconds:g} s, one worker")
+    print(
+        f"{options.clients} clients, {options.rounds} rounds of {options.seconds:g} s, one worker"
+    )
     print(f"{'':12}{'a second':>10}{'of route':>10}{'CPU ms each':>13}{'of route':>10}")
     for name in rounds[0]:
         rate = median(one[name].rate for one in rounds)
@@ -140,11 +142,13 @@ class Arm:
         self.key, self.long_conversation = key, longest
         database = Database(url)
         made = database.read_now(
-            lambda c: c.execute(
-                text("SELECT id FROM conversations WHERE id != :longest"), {"longest": longest}
+            lambda c: (
+                c.execute(
+                    text("SELECT id FROM conversations WHERE id != :longest"), {"longest": longest}
+                )
+                .scalars()
+                .all()
             )
-            .scalars()
-            .all()
         )
         database.close()
         self.conversations = tuple(made)
@@ -352,7 +356,13 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
     unused: Any = None
     live = cast(Any, SimpleNamespace(replies=ReplyBook(), model_version=1))
     app.state.services = Services(
-        Settings(_env_file=None), b"", unused, unused, live, cast(Any, MadeUp()), None  # type: ignore[call-arg]
+        Settings(_env_file=None),
+        b"",
+        unused,
+        unused,
+        live,
+        cast(Any, MadeUp()),
+        None,  # type: ignore[call-arg]
     )
     yield
 
@@ -370,7 +380,7 @@ async def _all_clients(order: dict[str, Any]) -> dict[str, Any]:
     start = loop.time()
     end = start + order["seconds"] if order["seconds"] else None
     clients = [
-        Client(order, order["places"][number::order["clients"]], end)
+        Client(order, order["places"][number :: order["clients"]], end)
         for number in range(order["clients"])
     ]
     for client in clients:

@@ -6,19 +6,17 @@ who may write: a worker that comes back late carries an old one, and changes no 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import ModuleType
+from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import (
-    JSON,
     ColumnElement,
     Connection,
     Double,
-    Executable,
     Row,
     ScalarSelect,
     Select,
@@ -27,14 +25,17 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    func,
     null,
     select,
     text,
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ClauseElement
 
+from app.database.ids import new_id
+from app.database.prepared import Prepared
 from app.database.tables import conversations, now, turns
 from app.dialogue.routing import Decision
 from app.dialogue.state import DialogueState, Option
@@ -58,7 +59,7 @@ class NewTurn:
     worker: str
     idempotency_key: str | None = None
     deadline_seconds: float | None = None
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=new_id)
 
     @property
     def fingerprint(self) -> str:
@@ -71,13 +72,13 @@ def accept(
     """Store the utterance with the next number of its conversation; when no earlier turn is
     open, decide it as well, and finish it when a reply is at hand. A request whose key was
     seen before gets the turn that is stored already."""
-    conversation = connection.execute(
-        _DRAW_NUMBER, {"conversation": new.conversation_id, "whose": new.owner}
-    ).one_or_none()
+    conversation = _DRAW_NUMBER(
+        connection, {"conversation": new.conversation_id, "whose": new.owner}
+    )
     if conversation is None:
         raise NotFound("conversation")
     seq, state, title = conversation
-    verdict: Verdict | None = decide(DialogueState.from_json(state))
+    verdict: Verdict | None = decide(DialogueState.from_json(_parsed(state)))
     turn = _insert(connection, new, seq, verdict, timing()) or _seen(connection, new)
     if turn is None:  # an earlier turn is open: this one waits, and is decided when it begins
         verdict = None
@@ -85,16 +86,14 @@ def accept(
     if turn is None:
         raise Overloaded("this request is being stored by another server; try again shortly")
     if turn.replayed:
-        connection.execute(_GIVE_NUMBER_BACK, {"conversation": new.conversation_id})
+        _GIVE_NUMBER_BACK(connection, {"conversation": new.conversation_id})
         return turn
-    connection.execute(
-        _REMEMBER if verdict else _TOUCH,
-        {
-            "conversation": new.conversation_id,
-            "new_title": title or _title_from(new.text),
-            **({"new_state": verdict.state.to_json()} if verdict else {}),
-        },
-    )
+    remembered = {
+        "conversation": new.conversation_id,
+        "new_title": title or _title_from(new.text),
+        "new_state": json.dumps(verdict.state.to_json()) if verdict else None,
+    }
+    _REMEMBER(connection, remembered)
     return turn
 
 
@@ -412,15 +411,30 @@ def _of_turn(column: ColumnElement[Any], turn_id: str, owner: str) -> ScalarSele
 
 _HERE = conversations.c.id == bindparam("conversation")
 
-_DRAW_NUMBER = (
-    update(conversations)
-    .where(_HERE, conversations.c.owner == bindparam("whose"))
-    .values(next_seq=conversations.c.next_seq + 1)
-    .returning(conversations.c.next_seq - 1, conversations.c.state, conversations.c.title)
+_DRAW_NUMBER = Prepared(
+    lambda _: (
+        update(conversations)
+        .where(_HERE, conversations.c.owner == bindparam("whose"))
+        .values(next_seq=conversations.c.next_seq + 1)
+        .returning(conversations.c.next_seq - 1, conversations.c.state, conversations.c.title)
+    )
 )
-_GIVE_NUMBER_BACK = update(conversations).where(_HERE).values(next_seq=conversations.c.next_seq - 1)
-_TOUCH = update(conversations).where(_HERE).values(title=bindparam("new_title"), updated_at=now())
-_REMEMBER = _TOUCH.values(state=bindparam("new_state", type_=conversations.c.state.type))
+_GIVE_NUMBER_BACK = Prepared(
+    lambda _: update(conversations).where(_HERE).values(next_seq=conversations.c.next_seq - 1)
+)
+_REMEMBER = Prepared(
+    lambda _: (
+        update(conversations)
+        .where(_HERE)
+        .values(
+            title=bindparam("new_title"),
+            updated_at=now(),
+            state=func.coalesce(
+                bindparam("new_state", type_=conversations.c.state.type), conversations.c.state
+            ),
+        )
+    )
+)
 
 _STORED = (
     "id conversation_id owner seq idempotency_key fingerprint text status fence starts worker "
@@ -429,12 +443,11 @@ _STORED = (
 ).split()
 
 
-def _inserting(dialect: ModuleType, *, alone: bool) -> Executable:
+def _inserting(dialect: Any, *, alone: bool) -> ClauseElement:
     """One row, unless its key is there already or (`alone`) an earlier turn is open."""
     is_done = bindparam("status", type_=String) == "done"
     values = {
         **{name: bindparam(name, type_=turns.c[name].type) for name in _STORED},
-        "decision": bindparam("decision", type_=JSON(none_as_null=True)),
         "lease_until": case((is_done, null()), else_=now() + LEASE_SECONDS),
         "deadline_at": now() + bindparam("deadline_seconds", type_=Double),
         "created_at": now(),
@@ -447,7 +460,7 @@ def _inserting(dialect: ModuleType, *, alone: bool) -> Executable:
         )
     else:
         row = row.where(true())
-    inserting: Executable = (
+    inserting: ClauseElement = (
         dialect.insert(turns)
         .from_select(list(values), row)
         .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
@@ -456,11 +469,8 @@ def _inserting(dialect: ModuleType, *, alone: bool) -> Executable:
     return inserting
 
 
-_INSERT = {
-    (dialect.__name__.rpartition(".")[2], alone): _inserting(dialect, alone=alone)
-    for dialect in (postgresql, sqlite)
-    for alone in (True, False)
-}
+_INSERT_BEGUN = Prepared(partial(_inserting, alone=True))
+_INSERT_WAITING = Prepared(partial(_inserting, alone=False))
 
 _earlier = turns.alias("earlier")
 
@@ -502,8 +512,9 @@ def _insert(
         status = TurnStatus.GENERATING if verdict else TurnStatus.ACCEPTED
         timing = replace(timing, total_ms=None)
     started = int(verdict is not None)
-    row = connection.execute(
-        _INSERT[connection.dialect.name, verdict is not None],
+    insert = _INSERT_BEGUN if verdict else _INSERT_WAITING
+    row = insert(
+        connection,
         {
             "id": new.id,
             "conversation_id": new.conversation_id,
@@ -519,15 +530,16 @@ def _insert(
             "deadline_seconds": new.deadline_seconds,
             "route": verdict.decision.route if verdict else None,
             "intent": verdict.decision.intent if verdict else None,
-            "decision": verdict.decision.to_json() if verdict else None,
+            "decision": json.dumps(verdict.decision.to_json()) if verdict else None,
             "model_version": verdict.model_version if verdict else None,
             "classify_ms": timing.classify_ms if verdict else None,
             "total_ms": timing.total_ms,
-            **(_said(reply) if reply else _NOTHING_SAID),
+            **(_as_text(_said(reply)) if reply else _NOTHING_SAID),
         },
-    ).one_or_none()
+    )
     if row is None:
         return None
+    created_at, finished_at = row
     return Turn(
         id=new.id,
         conversation_id=new.conversation_id,
@@ -540,9 +552,18 @@ def _insert(
         decision=verdict.decision if verdict else None,
         model_version=verdict.model_version if verdict else None,
         timing=Timing(timing.classify_ms if verdict else None, None, timing.total_ms),
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
-        finished_at=datetime.fromtimestamp(row.finished_at, UTC) if row.finished_at else None,
+        created_at=datetime.fromtimestamp(created_at, UTC),
+        finished_at=datetime.fromtimestamp(finished_at, UTC) if finished_at else None,
     )
+
+
+def _as_text(said: dict[str, Any]) -> dict[str, Any]:
+    return said | {name: json.dumps(said[name]) for name in ("citations", "choices")}
+
+
+def _parsed(value: Any) -> Any:
+    """JSON as the driver gives it: SQLite's is text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _seen(connection: Connection, new: NewTurn) -> Turn | None:
@@ -582,8 +603,8 @@ def _decided(verdict: Verdict, timing: Callable[[], Timing]) -> dict[str, Any]:
 
 _NOTHING_SAID: dict[str, Any] = {
     "reply": None,
-    "citations": [],
-    "choices": [],
+    "citations": "[]",
+    "choices": "[]",
     "generator": None,
     "degraded": None,
 }

@@ -144,7 +144,8 @@ class Client:
                         self.seen["503"] += 1
                         continue
                     response.raise_for_status()
-                    for name, last_id, data in _events(response.iter_lines()):
+                    for name, event_id, data in _events(response.iter_lines()):
+                        last_id = event_id
                         if name == "accepted":
                             turn = data["id"]
                         elif name == "reset":
