@@ -32,6 +32,8 @@ from app.main import create_app, open_database, training_runner
 from app.secret import load_secret
 from app.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 _M_ARENA_MAX = -8  # mallopt(3)
 
 
@@ -225,7 +227,10 @@ class _Server(uvicorn.Server):
             # Whoever keeps a connection open opens the next one elsewhere.
             self.config.encoded_headers.append((b"connection", b"close"))
             await self._serve_on(settings.drain_seconds)
-        await services.turns.close(settings.finish_seconds)
+        try:
+            await services.turns.close(settings.finish_seconds)
+        except Exception:  # a defect of ours; connections must be closed all the same
+            log.exception("turns were not handed over")
 
     async def _serve_on(self, seconds: float) -> None:
         """Or until a second signal says that somebody is in a hurry."""

@@ -14,6 +14,8 @@ from typing import Any
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
+from app.errors import TwofoldError
+
 RECONNECT_MS = 1000
 
 
@@ -44,7 +46,9 @@ async def _encoded(events: AsyncGenerator[Event], heartbeat_seconds: float) -> A
                     continue
                 try:
                     event = upcoming.result()
-                except StopAsyncIteration:
+                except (StopAsyncIteration, TwofoldError):
+                    # The response has begun: to end it, between two events, is all that can
+                    # be said. Who comes back with Last-Event-ID hears what it was.
                     return
                 upcoming = None
                 yield format_sse_event(
@@ -54,7 +58,7 @@ async def _encoded(events: AsyncGenerator[Event], heartbeat_seconds: float) -> A
         finally:
             if upcoming is not None:
                 upcoming.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
+                with suppress(asyncio.CancelledError, StopAsyncIteration, TwofoldError):
                     await upcoming
 
 

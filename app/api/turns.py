@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
@@ -23,6 +23,7 @@ from app.dialogue.routing import Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
+from app.errors import Unavailable
 
 router = APIRouter(prefix="/v1", tags=["turns"], route_class=StrictRoute)
 
@@ -159,8 +160,8 @@ async def post(
     """With `Accept: text/event-stream` the reply is streamed; else this waits until it is whole.
 
     The turn is stored before anything is answered: if the connection breaks,
-    `GET /v1/turns/{id}` has it. 202: stored, but this server shuts down before the reply is
-    whole; another one writes it."""
+    `GET /v1/turns/{id}` has it. 202: stored, but this server shuts down, or loses its database,
+    before the reply is whole; it or another one writes it."""
     turn = await app.turns.post(
         principal.owner,
         conversation_id,
@@ -293,7 +294,8 @@ async def _reply(
         streamed.headers.update(response.headers)
         return streamed
     if not turn.status.is_final:
-        turn = await app.turns.final(turn.owner, turn.id)
+        with suppress(Unavailable):  # it is stored: whoever repeats an error would say it twice
+            turn = await app.turns.final(turn.owner, turn.id)
     if not turn.status.is_final:
         response.status_code = 202
         response.headers["Retry-After"] = "1"

@@ -250,3 +250,16 @@ def _stop_and_watch_readiness(server: Server) -> None:
     server.stop()
     watcher.join(30)
     assert 503 in seen
+
+
+def test_a_second_server_on_the_same_sqlite_file_is_refused_whatever_its_folder(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    first = Server(tmp_path / "one", TWOFOLD_DATABASE_URL=url).start()
+    second = Server(tmp_path / "two", TWOFOLD_DATABASE_URL=url)
+    try:
+        with pytest.raises(AssertionError, match=r"another server uses[^;]*shared\.db already"):
+            second.start()
+    finally:
+        first.kill()

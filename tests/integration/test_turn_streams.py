@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.errors import Unavailable
 from app.settings import Settings
 from generator.interface import GeneratorUnavailable
 from generator.scripted import ScriptedGenerator
@@ -245,3 +246,20 @@ def test_a_reply_that_a_closing_server_cannot_finish_is_left_open_and_goes_on_el
     assert heard == STORY
     assert (again.json()["id"], again.json()["reply"]) == (turn, STORY)
     assert again.headers["idempotency-replayed"] == "true"
+
+
+def test_a_stored_turn_is_no_error_when_the_database_goes_away_while_it_is_waited_for(
+    settings: Settings,
+) -> None:
+    generator = ScriptedGenerator([STORY], wait_before={1: asyncio.Event()})
+    with serving(settings, generator) as served:
+        conversation = served.conversation()
+        turns = served.services.turns
+
+        async def gone(*_: object, **__: object) -> None:
+            raise Unavailable("the database does not answer")
+
+        turns.final = gone
+        said = served.say(conversation, "tell me a story")
+    assert (said.status_code, said.json()["status"]) == (202, "generating")
+    assert said.headers["location"] == f"/v1/turns/{said.json()['id']}"

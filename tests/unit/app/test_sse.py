@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.api import sse
 from app.api.sse import Event
+from app.errors import Unavailable
 
 
 def stream(events: AsyncGenerator[Event], heartbeat_seconds: float = 15.0):
@@ -136,3 +137,13 @@ def test_an_error_of_the_source_ends_the_stream_with_it() -> None:
 
     with pytest.raises(RuntimeError, match="gone"):
         asyncio.run(chunks_of(broken()))
+
+
+def test_when_the_database_goes_away_a_stream_ends_between_two_events() -> None:
+    async def cut() -> AsyncGenerator[Event]:
+        yield Event("delta", {})
+        raise Unavailable("the database does not answer")
+
+    chunks = asyncio.run(chunks_of(cut()))
+    assert [message["event"] for message in decoded(chunks)] == ["delta"]
+    assert chunks[-1].endswith(b"\n\n")
