@@ -4,19 +4,31 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 
 from intent.interface import IntentClassifier, Prediction
 
 LARGEST_BATCH = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     classifier: IntentClassifier
     text: str
-    answer: Future[Prediction] = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Prediction]
+    outcome: Prediction | Exception | None = None
+
+    def settle(self) -> None:
+        if self.answer.done():  # whoever asked has given up
+            return
+        if isinstance(self.outcome, Exception):
+            self.answer.set_exception(self.outcome)
+        elif self.outcome is not None:
+            self.answer.set_result(self.outcome)
+        else:
+            self.answer.cancel()
 
 
 class ClassifierThread:
@@ -29,9 +41,10 @@ class ClassifierThread:
         self._thread.start()
 
     async def classify(self, classifier: IntentClassifier, text: str) -> Prediction:
-        request = _Request(classifier, text)
+        loop = asyncio.get_running_loop()
+        request = _Request(classifier, text, loop, loop.create_future())
         self._requests.put(request)
-        return await asyncio.wrap_future(request.answer)
+        return await request.answer
 
     def close(self) -> None:
         """Waits for what is under way; whoever comes later gets a CancelledError."""
@@ -42,10 +55,11 @@ class ClassifierThread:
         while (batch := self._gather()) is not None:
             for classifier in {id(one.classifier): one.classifier for one in batch}.values():
                 _answer(classifier, [one for one in batch if one.classifier is classifier])
+            _settle_all(batch)
         while not self._requests.empty():
             left = self._requests.get()
             if left is not None:
-                left.answer.cancel()
+                _settle_all([left])
 
     def _gather(self) -> list[_Request] | None:
         """At least one request; None at the end."""
@@ -57,7 +71,7 @@ class ClassifierThread:
                     self._requests.put(None)  # for the next time
                     return batch
                 return None
-            if request.answer.set_running_or_notify_cancel():
+            if not request.answer.cancelled():
                 batch.append(request)
         return batch
 
@@ -67,10 +81,23 @@ def _answer(classifier: IntentClassifier, requests: Sequence[_Request]) -> None:
         predictions = classifier.classify_batch([one.text for one in requests])
     except Exception as error:
         if len(requests) == 1:
-            requests[0].answer.set_exception(error)
+            requests[0].outcome = error
         else:  # one bad text fails alone
             for one in requests:
                 _answer(classifier, [one])
         return
     for one, prediction in zip(requests, predictions, strict=True):
-        one.answer.set_result(prediction)
+        one.outcome = prediction
+
+
+def _settle_all(requests: Sequence[_Request]) -> None:
+    """One call into each event loop, however many wait there."""
+    for loop in {one.loop for one in requests}:
+        theirs = [one for one in requests if one.loop is loop]
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, theirs)
+
+
+def _settle(requests: Sequence[_Request]) -> None:
+    for one in requests:
+        one.settle()

@@ -126,7 +126,7 @@ async def running(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await turn_runner.close()
+        await turn_runner.close(settings.finish_seconds)
         await generator.aclose()
         await live.close()
         await asyncio.to_thread(database.close)

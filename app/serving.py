@@ -5,19 +5,25 @@ import ctypes
 import fcntl
 import logging
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import make_url
 
 from app import demo as demo_assistant
+from app.api.dependencies import Services
 from app.database import api_keys, assistant, model_versions, training_jobs
 from app.database.api_keys import Scope
 from app.database.database import Database
@@ -25,6 +31,8 @@ from app.errors import ConfigurationError
 from app.main import create_app, open_database, training_runner
 from app.secret import load_secret
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _M_ARENA_MAX = -8  # mallopt(3)
 
@@ -36,9 +44,11 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
     console = Console(highlight=False)
     with _alone(settings), _listening(settings) as listener:
         key = asyncio.run(_prepare_demo(settings, console)) if demo else None
+        app = create_app(settings)
         server = _Server(
+            app,
             uvicorn.Config(
-                create_app(settings),
+                app,
                 host=settings.host,
                 port=settings.port,
                 log_config=None,
@@ -83,22 +93,33 @@ def _share_heaps() -> None:
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Holds the data folder's lock: SQLite is for one server. Writes the process id for doctor."""
+    """Holds the locks of the data folder and of the SQLite file, wherever that lies: SQLite is
+    for one server. Writes the process id for doctor."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with settings.process_file.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if settings.is_sqlite:
-                raise ConfigurationError(
-                    f"another server uses {settings.data_dir} already; stop it, or set "
-                    "TWOFOLD_DATABASE_URL to a PostgreSQL database to run several"
-                ) from None
-        else:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+    with ExitStack() as files:
+        for guarded, path in _locks(settings).items():
+            file = files.enter_context(path.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if settings.is_sqlite:
+                    raise ConfigurationError(
+                        f"another server uses {guarded} already; stop it, or set "
+                        "TWOFOLD_DATABASE_URL to a PostgreSQL database to run several"
+                    ) from None
+            else:
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
         yield
+
+
+def _locks(settings: Settings) -> dict[Path, Path]:
+    """What is for one server, and the file that is locked for it."""
+    locks = {settings.data_dir: settings.process_file}
+    if settings.is_sqlite and (file := make_url(settings.url).database):
+        locks[Path(file)] = Path(f"{file}.lock")
+    return locks
 
 
 async def _prepare_demo(settings: Settings, console: Console) -> str | None:
@@ -185,11 +206,38 @@ def _things_to_try(settings: Settings) -> tuple[str, ...]:
 
 
 class _Server(uvicorn.Server):
-    """Tells its address once it listens; port 0 is only known then."""
+    """Tells its address once it listens (port 0 is only known then), and goes in peace."""
 
-    def __init__(self, config: uvicorn.Config, tell: Any) -> None:
+    def __init__(self, app: FastAPI, config: uvicorn.Config, tell: Any) -> None:
         super().__init__(config)
+        self._app = app
         self._tell = tell
+
+    async def main_loop(self) -> None:
+        """Until a signal; then so that no client needs to see that this replica went.
+
+        It says that it is not ready and serves on, until load balancers know; takes no new
+        turns and lets the open ones end; hands over what is left. Only then are connections
+        closed: every stream has ended by itself."""
+        await super().main_loop()
+        services: Services = self._app.state.services
+        settings = services.settings
+        services.turns.drain()
+        if signal.SIGTERM in self._captured_signals and not settings.is_sqlite:
+            # Whoever keeps a connection open opens the next one elsewhere.
+            self.config.encoded_headers.append((b"connection", b"close"))
+            await self._serve_on(settings.drain_seconds)
+        try:
+            await services.turns.close(settings.finish_seconds)
+        except Exception:  # a defect of ours; connections must be closed all the same
+            log.exception("turns were not handed over")
+
+    async def _serve_on(self, seconds: float) -> None:
+        """Or until a second signal says that somebody is in a hurry."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and len(self._captured_signals) == 1:
+            await self.on_tick(0)
+            await asyncio.sleep(0.1)
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)

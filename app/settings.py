@@ -55,6 +55,13 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     max_open_turns: Annotated[int, Field(ge=1)] = 256
     """Turns that this replica is answering or holds waiting; beyond it: 503 with Retry-After."""
+    heartbeat_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """A stream that has nothing to say says so this often, so that no proxy cuts it."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """After SIGTERM: /readyz says no, everything is still served, until load balancers know.
+    Not on SQLite, where no other replica could take the requests."""
+    finish_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """Then open turns may still end; what is not done by then is handed to another replica."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("secret")

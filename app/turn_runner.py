@@ -2,17 +2,27 @@
 
 A turn belongs to the worker (one per server process) whose name is on its row while its lease
 lasts. The runner answers its own turns, keeps their leases and partial replies fresh, and
-adopts turns whose worker is gone.
+adopts turns whose worker is gone. One that goes in peace hands its open turns over.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 import structlog
+from sqlalchemy import Connection
 
 from app.database import turns
 from app.database.database import Database
@@ -24,7 +34,7 @@ from generator.interface import ChatMessage
 
 GROW_SECONDS = 0.25
 RENEW_SECONDS = 4.0
-RECOVER_SECONDS = 5.0
+RECOVER_SECONDS = 1.0
 POLL_SECONDS = 0.25
 """How often we look at a turn, or for our turn to come, where another replica may be at work."""
 
@@ -38,34 +48,48 @@ class TurnRunner:
         self._max_open = max_open
         self._worker = uuid4().hex
         self._live: dict[str, _LiveTurn] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._beats: set[asyncio.Task[None]] = set()
         self._open = 0
-        self._turn_ended = asyncio.Event()
-        self._closing = False
+        self._ends: dict[str, asyncio.Event] = {}
+        """By conversation: set when one of its turns ends here. Only while somebody waits."""
+        self._draining = self._closing = False
+        self._closed = asyncio.Event()
         self._growing = asyncio.Lock()
         """Whoever waits for `_grow` waits for the text of a beat under way, too."""
 
     async def start(self) -> None:
         """Takes up what an earlier process left open, then keeps leases and looks for more."""
-        await self._recover(all_open=self._database.is_sqlite)
+        await self._adopt(all_open=self._database.is_sqlite)
         for beat, every in (
-            (self._grow, GROW_SECONDS),
+            (self._grow_and_check, GROW_SECONDS),
             (self._renew, RENEW_SECONDS),
             (self._recover, RECOVER_SECONDS),
         ):
-            self._spawn(self._regularly(beat, every))
+            self._spawn(self._regularly(beat, every), self._beats)
+
+    def drain(self) -> None:
+        """Tell that this replica is about to go; it still takes everything."""
+        self._draining = True
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
 
     async def close(self, drain_seconds: float = 5.0) -> None:
-        """Gives open turns a little time; what is not done then is adopted later by others."""
-        self._closing = True
-        answering = [one.task for one in self._live.values() if one.task]
-        if answering:
-            await asyncio.wait(answering, timeout=drain_seconds)
-        with suppress(TwofoldError):  # a database that is gone must not keep us from closing
-            await self._grow()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Takes nothing new, gives open turns a little time, and hands what is not done then
+        over: another replica, or the next start, adopts it at once. Whoever listens hears no
+        end, and can go on listening there. Called again, it waits for the same end."""
+        if self._closing:
+            await self._closed.wait()
+            return
+        self._draining = self._closing = True
+        try:
+            if self._answering:
+                await asyncio.wait(self._answering, timeout=drain_seconds)
+            await self._hand_over()
+        finally:
+            self._closed.set()
 
     async def post(
         self,
@@ -77,17 +101,30 @@ class TurnRunner:
         deadline_seconds: float | None = None,
     ) -> Turn:
         """Returns when the turn is stored: it may be done already, or still be answered."""
-        if self._closing or self._open >= self._max_open:
-            raise Overloaded("too many turns are being answered; try again shortly")
-        new = NewTurn(owner, conversation_id, text, self._worker, idempotency_key)
+        self._admit()
+        new = NewTurn(owner, conversation_id, text, self._worker, idempotency_key, deadline_seconds)
         live = _LiveTurn()
         self._run(live, text, _Journal(self, live, new), deadline_seconds)
         return await live.accepted
 
-    async def watch(self, owner: str, turn_id: str) -> AsyncGenerator[Turn]:
-        """The turn as it is, and again whenever it has grown, until it is final.
+    async def retry(self, owner: str, turn_id: str) -> Turn:
+        """Answer a failed or cancelled turn again, from the start; only the newest of its
+        conversation. One that is being answered already goes on. Raises Conflict."""
+        self._admit()
+        turn, begun = await self._database.write(
+            lambda c: turns.retry(c, owner, turn_id, self._worker)
+        )
+        if begun:
+            await self._stop_answering(turn_id)
+            self._take_up(turn)
+        return turn
 
-        Works for any turn of this owner, whichever replica answers it."""
+    async def watch(self, owner: str, turn_id: str) -> AsyncGenerator[Turn]:
+        """The turn as it is, and again whenever it has grown, until it is final or this replica
+        closes.
+
+        Works for any turn of this owner, whichever replica answers it. Who listens slowly
+        misses states in between, never the last one: nothing is kept for them."""
         turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
         live = self._live.get(turn_id)
         if live is not None and not turn.status.is_final:
@@ -99,13 +136,14 @@ class TurnRunner:
             turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
         while True:
             yield turn
-            if turn.status.is_final:
+            if turn.status.is_final or self._closed.is_set():
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), POLL_SECONDS)
             turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
 
     async def final(self, owner: str, turn_id: str, *, wait_seconds: float | None = None) -> Turn:
-        """The turn when it is final, or as it is when the wait is over."""
+        """The turn when it is final, or as it is when the wait is over or this replica closes."""
         turn = await self._database.read(lambda c: turns.get(c, owner, turn_id))
         with suppress(TimeoutError):
             async with (
@@ -119,12 +157,24 @@ class TurnRunner:
     async def cancel(self, owner: str, turn_id: str) -> Turn:
         await self._grow()  # what people have read already stays
         turn = await self._database.write(lambda c: turns.cancel(c, owner, turn_id))
-        live = self._live.get(turn_id)
-        if live is not None and live.task:
+        if (live := self._live.get(turn_id)) is not None and live.task:
             live.task.cancel()
         return turn
 
     # --- inside ---
+
+    def _admit(self) -> None:
+        if self._closing:
+            raise Overloaded("this server is shutting down; try again, it or another will answer")
+        if self._open >= self._max_open:
+            raise Overloaded("too many turns are being answered; try again shortly")
+
+    def _take_up(self, turn: Turn, deadline_seconds: float | None = None) -> None:
+        if self._closing:
+            return  # it is ours on record: `_hand_over` gives it on
+        live = _LiveTurn(turn)
+        self._live[turn.id] = live
+        self._run(live, turn.text, _Journal(self, live, turn), deadline_seconds)
 
     def _run(
         self,
@@ -134,7 +184,9 @@ class TurnRunner:
         deadline_seconds: float | None = None,
     ) -> None:
         self._open += 1
-        live.task = self._spawn(self._answer(live, text, journal, deadline_seconds))
+        live.task = self._spawn(
+            self._answer(live, text, journal, deadline_seconds), self._answering
+        )
 
     async def _answer(
         self,
@@ -166,8 +218,8 @@ class TurnRunner:
             if live.turn is not None and self._live.get(live.turn.id) is live:
                 del self._live[live.turn.id]
             live.end()
-            self._turn_ended.set()
-            self._turn_ended = asyncio.Event()
+            if live.turn and (ended := self._ends.pop(live.turn.conversation_id, None)):
+                ended.set()
 
     async def _close_broken(self, turn: Turn) -> None:
         try:
@@ -178,15 +230,41 @@ class TurnRunner:
         except TwofoldError as error:
             log.warning("turn left open", turn=turn.id, error=error.code)
 
-    async def until_a_turn_ends(self) -> None:
-        """Or POLL_SECONDS, for those that end on other replicas."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._turn_ended.wait(), POLL_SECONDS)
+    def next_end(self, conversation_id: str) -> asyncio.Event:
+        """Is set when a turn of the conversation ends on this replica."""
+        return self._ends.setdefault(conversation_id, asyncio.Event())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    async def _stop_answering(self, turn_id: str) -> None:
+        """A task that has not heard yet that its turn was cancelled elsewhere."""
+        live = self._live.get(turn_id)
+        if live is not None and live.task:
+            live.task.cancel()
+            await asyncio.wait({live.task})
+
+    async def _hand_over(self) -> None:
+        await self._stop(self._beats)  # one of them adopts
+        with suppress(TwofoldError):  # a database that is gone must not keep us from closing
+            await self._grow()
+        await self._stop(self._answering)
+        with suppress(TwofoldError):
+            released = await self._database.write(lambda c: turns.release(c, self._worker))
+            if released:
+                log.info("turns handed over", turns=released)
+
+    @staticmethod
+    async def _stop(tasks: set[asyncio.Task[None]]) -> None:
+        stopped = list(tasks)
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
+
+    @staticmethod
+    def _spawn(
+        work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
         return task
 
     async def _regularly(self, beat: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -209,27 +287,39 @@ class TurnRunner:
             if grown:
                 await self._database.write(lambda c: turns.grow(c, grown))
 
+    async def _grow_and_check(self) -> None:
+        """Also for turns that have said nothing yet: whoever cancels one, on any replica, stops
+        its engine within a beat."""
+        await self._grow()
+        if mine := dict(self._live):
+            kept = await self._database.read(lambda c: turns.held(c, self._worker, mine))
+            self._stop_all_but(kept, mine)
+
     async def _renew(self) -> None:
-        mine = list(self._live)
-        if not mine:
-            return
-        kept = await self._database.write(lambda c: turns.renew(c, self._worker, mine))
-        for turn_id in set(mine) - kept:
-            live = self._live.get(turn_id)
-            if live is not None and live.task and not live.is_final:
+        if mine := dict(self._live):
+            kept = await self._database.write(lambda c: turns.renew(c, self._worker, list(mine)))
+            self._stop_all_but(kept, mine)
+
+    def _stop_all_but(self, kept: Collection[str], mine: Mapping[str, "_LiveTurn"]) -> None:
+        for turn_id, live in mine.items():
+            if turn_id not in kept and live.task and not live.is_final:
                 live.task.cancel()  # cancelled or taken over elsewhere: stop the engine
 
-    async def _recover(self, *, all_open: bool = False) -> None:
-        adopted = await self._database.write(
-            lambda c: turns.adopt_orphans(
-                c, self._worker, answering=list(self._live), all_open=all_open
+    async def _recover(self) -> None:
+        if await self._database.read(turns.orphans_exist):
+            await self._adopt()
+
+    async def _adopt(self, *, all_open: bool = False) -> None:
+        def adopt(connection: Connection) -> tuple[list[Turn], dict[str, float]]:
+            adopted = turns.adopt_orphans(
+                connection, self._worker, answering=list(self._live), all_open=all_open
             )
-        )
+            return adopted, turns.seconds_left(connection, [turn.id for turn in adopted])
+
+        adopted, left = await self._database.write(adopt)
         for turn in adopted:
             log.info("turn adopted", turn=turn.id, fence=turn.fence)
-            live = _LiveTurn(turn)
-            self._live[turn.id] = live
-            self._run(live, turn.text, _Journal(self, live, turn))
+            self._take_up(turn, left.get(turn.id))
 
 
 @dataclass(eq=False)
@@ -310,20 +400,24 @@ class _Journal:
 
     async def accept(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
         turn = await self._stored(decide, timing)
-        if turn.replayed:
-            return turn
-        self.runner._live[turn.id] = self.live
-        self.live.show(turn)
-        turn_id, worker = turn.id, self.runner._worker
-        while turn.status is TurnStatus.ACCEPTED:
-            begun = await self._database.write(
-                lambda c: turns.begin(c, turn_id, decide, timing, worker=worker)
-            )
-            if begun is None:
-                await self.runner.until_a_turn_ends()
-            else:
-                turn = begun
+        if not turn.replayed and not turn.status.is_final:
+            self.runner._live[turn.id] = self.live
         return turn
+
+    async def begin(self, decide: Decide, timing: Callable[[], Timing], *, deadline: float) -> Turn:
+        turn, worker = self._turn, self.runner._worker
+        while True:
+            ended = self.runner.next_end(turn.conversation_id)
+            begun = await self._database.write(
+                lambda c: turns.begin(c, turn.id, decide, timing, worker=worker)
+            )
+            if begun is not None:
+                return begun
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                raise TimeoutError
+            with suppress(TimeoutError):  # look again also without: they end elsewhere, too
+                await asyncio.wait_for(ended.wait(), min(POLL_SECONDS, seconds))
 
     async def _stored(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
         match self.subject:
@@ -341,7 +435,11 @@ class _Journal:
         self.live.grow(text)
 
     async def finish(self, reply: Reply, timing: Timing) -> Turn:
-        turn = self._turn
+        turn, worker = self._turn, self.runner._worker
+        if turn.status is TurnStatus.ACCEPTED:
+            return await self._database.write(
+                lambda c: turns.finish_waiting(c, turn.id, worker, reply, timing)
+            )
         return await self._database.write(
             lambda c: turns.finish(c, turn.id, turn.fence, reply, timing)
         )

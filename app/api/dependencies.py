@@ -26,7 +26,8 @@ class Services:
     """None where separate workers train."""
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # Not a plain function: FastAPI would run it in a thread of its own, for each request.
     services = request.app.state.services
     assert isinstance(services, Services)
     return services

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from app.api.auth import everybody
 from app.api.dependencies import App
+from app.errors import Unavailable
 
 router = APIRouter(tags=["health"], dependencies=[Depends(everybody)])
 
@@ -27,6 +28,8 @@ async def livez() -> Alive:
 
 @router.get("/readyz")
 async def readyz(app: App) -> Ready:
-    """The database answers too; 503 when it does not."""
+    """The database answers too; 503 when it does not, or when this replica is about to go."""
+    if app.turns.is_draining:
+        raise Unavailable("this server is shutting down", code="shutting_down")
     await app.database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
     return Ready(model_version=app.live.model_version)

@@ -1,4 +1,8 @@
-"""Server-sent events from anything that yields them, with a heartbeat while nothing comes."""
+"""Server-sent events from anything that yields them, with a heartbeat while nothing comes.
+
+An event is taken from its source when the one before it is sent: nothing piles up for a slow
+reader. The source may end without a last word; the client then asks again.
+"""
 
 import asyncio
 import json
@@ -10,7 +14,9 @@ from typing import Any
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
-HEARTBEAT_SECONDS = 10.0
+from app.errors import TwofoldError
+
+RECONNECT_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,33 +26,39 @@ class Event:
     id: str | None = None
 
 
-def stream(events: AsyncGenerator[Event]) -> EventSourceResponse:
+def stream(events: AsyncGenerator[Event], *, heartbeat_seconds: float) -> EventSourceResponse:
     return EventSourceResponse(
-        _encoded(events),
+        _encoded(events, heartbeat_seconds),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _encoded(events: AsyncGenerator[Event]) -> AsyncIterator[bytes]:
+async def _encoded(events: AsyncGenerator[Event], heartbeat_seconds: float) -> AsyncIterator[bytes]:
     async with aclosing(events):
+        hint: int | None = RECONNECT_MS
         upcoming: asyncio.Task[Event] | None = None
         try:
             while True:
                 upcoming = upcoming or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({upcoming}, timeout=HEARTBEAT_SECONDS)
+                done, _ = await asyncio.wait({upcoming}, timeout=heartbeat_seconds)
                 if not done:
-                    yield b": still here\n\n"
+                    yield format_sse_event(comment="still here")
                     continue
                 try:
                     event = upcoming.result()
-                except StopAsyncIteration:
+                except (StopAsyncIteration, TwofoldError):
+                    # The response has begun: to end it, between two events, is all that can
+                    # be said. Who comes back with Last-Event-ID hears what it was.
                     return
                 upcoming = None
-                yield format_sse_event(data_str=_json(event.data), event=event.name, id=event.id)
+                yield format_sse_event(
+                    data_str=_json(event.data), event=event.name, id=event.id, retry=hint
+                )
+                hint = None  # it holds for the whole stream
         finally:
             if upcoming is not None:
                 upcoming.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
+                with suppress(asyncio.CancelledError, StopAsyncIteration, TwofoldError):
                     await upcoming
 
 

@@ -92,7 +92,7 @@ async def show(job_id: Id, app: App) -> Job:
 async def events(job_id: Id, app: App) -> Response:
     """`progress` whenever the job has moved, `done` at its end."""
     await app.database.read(lambda c: training_jobs.get(c, job_id))
-    return sse.stream(_events(app, job_id))
+    return sse.stream(_events(app, job_id), heartbeat_seconds=app.settings.heartbeat_seconds)
 
 
 @router.post("/{job_id}/cancel")

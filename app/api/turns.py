@@ -1,12 +1,14 @@
 """Turns: post one and hear its reply, whole or streamed; read, cancel and rate them."""
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
 from app.api import sse
@@ -21,6 +23,7 @@ from app.dialogue.routing import Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
+from app.errors import Unavailable
 
 router = APIRouter(prefix="/v1", tags=["turns"], route_class=StrictRoute)
 
@@ -29,6 +32,12 @@ IdempotencyKey = Annotated[
 ]
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The turn as it grows"}
+}
+STORED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Stored; another server goes on, see Location"}
+}
+NOT_NEWEST: dict[int | str, dict[str, Any]] = {
+    409: {"description": "It is answered already, or a newer turn follows it"}
 }
 
 
@@ -137,7 +146,7 @@ class Explanation(Out):
     "/conversations/{conversation_id}/turns",
     status_code=201,
     response_model=Turn,
-    responses=EVENT_STREAM,
+    responses=EVENT_STREAM | STORED,
 )
 async def post(
     conversation_id: Id,
@@ -151,7 +160,8 @@ async def post(
     """With `Accept: text/event-stream` the reply is streamed; else this waits until it is whole.
 
     The turn is stored before anything is answered: if the connection breaks,
-    `GET /v1/turns/{id}` has it."""
+    `GET /v1/turns/{id}` has it. 202: stored, but this server shuts down, or loses its database,
+    before the reply is whole; it or another one writes it."""
     turn = await app.turns.post(
         principal.owner,
         conversation_id,
@@ -159,19 +169,10 @@ async def post(
         idempotency_key=idempotency_key,
         deadline_seconds=new.deadline_ms / 1000 if new.deadline_ms else None,
     )
-    headers = {"Location": f"/v1/turns/{turn.id}"}
     if turn.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    if "text/event-stream" in request.headers.get("accept", ""):
-        streamed = sse.stream(_events(app, principal.owner, turn.id))
-        streamed.headers.update(headers)
-        return streamed
-    if not turn.status.is_final:
-        turn = await app.turns.final(principal.owner, turn.id)
-    response.headers.update(headers)
-    if turn.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
         response.status_code = 200
-    return shown(turn, app.live.replies)
+    return await _reply(turn, app, request, response)
 
 
 @router.get("/conversations/{conversation_id}/turns")
@@ -202,11 +203,26 @@ async def events(
     turn_id: Id,
     principal: User,
     app: App,
-    last_event_id: Annotated[str | None, Header(max_length=40)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Listen to a turn, from its start or from where a broken connection ended."""
+    """Listen to a turn, from its start or from where a broken connection ended, on any replica.
+
+    A stream that ends without `done` or `failed` was cut: ask again with `Last-Event-ID`."""
     await app.database.read(lambda c: turns.get(c, principal.owner, turn_id))
-    return sse.stream(_events(app, principal.owner, turn_id, last_event_id))
+    return _stream(app, principal.owner, turn_id, last_event_id)
+
+
+@router.post(
+    "/turns/{turn_id}/retry", response_model=Turn, responses=EVENT_STREAM | STORED | NOT_NEWEST
+)
+async def retry(
+    turn_id: Id, principal: User, app: App, request: Request, response: Response
+) -> Turn | Response:
+    """Answer a failed or cancelled turn again, as long as it is the newest of its conversation.
+
+    Replies as posting it does. Asked again while it is being answered, this attaches to it."""
+    turn = await app.turns.retry(principal.owner, turn_id)
+    return await _reply(turn, app, request, response)
 
 
 @router.post("/turns/{turn_id}/cancel")
@@ -268,48 +284,84 @@ def shown(turn: domain.Turn, replies: ReplyBook) -> Turn:
     )
 
 
-async def _events(
+async def _reply(
+    turn: domain.Turn, app: Services, request: Request, response: Response
+) -> Turn | Response:
+    """Streamed or whole, as the client takes it."""
+    response.headers["Location"] = f"/v1/turns/{turn.id}"
+    if "text/event-stream" in request.headers.get("accept", ""):
+        streamed = _stream(app, turn.owner, turn.id)
+        streamed.headers.update(response.headers)
+        return streamed
+    if not turn.status.is_final:
+        with suppress(Unavailable):  # it is stored: whoever repeats an error would say it twice
+            turn = await app.turns.final(turn.owner, turn.id)
+    if not turn.status.is_final:
+        response.status_code = 202
+        response.headers["Retry-After"] = "1"
+    return shown(turn, app.live.replies)
+
+
+def _stream(
     app: Services, owner: str, turn_id: str, last_event_id: str | None = None
+) -> EventSourceResponse:
+    return sse.stream(
+        _events(app, owner, turn_id, _position(last_event_id)),
+        heartbeat_seconds=app.settings.heartbeat_seconds,
+    )
+
+
+async def _events(
+    app: Services, owner: str, turn_id: str, heard: "_Position | None"
 ) -> AsyncGenerator[Event]:
-    """`accepted`, `decision`, `delta`…, then `done` or `failed`; ids are fence.offset."""
-    fence, offset = _position(last_event_id)
-    told_acceptance = told_decision = last_event_id is not None
+    """`accepted`, `decision`, `delta`…, then `done` or `failed`; ids are fence.offset.
+
+    Who has `heard` something gets what comes after it, and `reset` first where that is no longer
+    the reply's beginning."""
+    fence, offset = heard or (None, 0)
+    told_acceptance = told_decision = heard is not None
+    replies = app.live.replies
     async with aclosing(app.turns.watch(owner, turn_id)) as grown:
         async for turn in grown:
             text = turn.reply.text if turn.reply else ""
-            if fence is not None and turn.fence != fence and offset > 0:
+            # Text that was heard may not be in the row yet, but it is when the turn is final.
+            beyond = turn.status.is_final and offset > len(text)
+            if offset > 0 and (turn.fence != fence or beyond):
                 yield Event("reset", {}, id=f"{turn.fence}.0")
                 offset = 0
             fence = turn.fence
-            now = shown(turn, app.live.replies)
             if not told_acceptance:
                 told_acceptance = True
-                yield Event("accepted", now, id=f"{fence}.0")
-            if not told_decision and now.decision is not None:
+                yield Event("accepted", shown(turn, replies), id=f"{fence}.0")
+            if not told_decision and turn.decision is not None:
                 told_decision = True
-                yield Event("decision", now.decision, id=f"{fence}.{offset}")
+                yield Event("decision", _decision(turn.decision, replies), id=f"{fence}.{offset}")
             if len(text) > offset:
                 piece = {"text": text[offset:], "offset": offset}
                 offset = len(text)
                 yield Event("delta", piece, id=f"{fence}.{offset}")
-            if turn.status is TurnStatus.DONE:
-                digest = hashlib.sha256(text.encode()).hexdigest()
-                done = {"turn": now.model_dump(mode="json"), "sha256": digest}
-                yield Event("done", done, id=f"{fence}.{offset}")
-            elif turn.status.is_final:
-                failed = {
-                    "turn": now.model_dump(mode="json"),
-                    "code": turn.error_code or turn.status.value,
-                }
-                yield Event("failed", failed, id=f"{fence}.{offset}")
+            if turn.status.is_final:
+                yield _last_event(turn, text, replies)
 
 
-def _position(last_event_id: str | None) -> tuple[int | None, int]:
+def _last_event(turn: domain.Turn, text: str, replies: ReplyBook) -> Event:
+    whole = shown(turn, replies).model_dump(mode="json")
+    last_id = f"{turn.fence}.{len(text)}"
+    if turn.status is TurnStatus.DONE:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return Event("done", {"turn": whole, "sha256": digest}, id=last_id)
+    return Event("failed", {"turn": whole, "code": turn.error_code or turn.status.value}, last_id)
+
+
+_Position = tuple[int, int]
+
+_EVENT_ID = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)
+
+
+def _position(last_event_id: str | None) -> _Position | None:
     """`fence.offset`; an id that is not ours starts from the beginning."""
-    fence, _, offset = (last_event_id or "").partition(".")
-    if fence.isascii() and fence.isdigit() and offset.isascii() and offset.isdigit():
-        return int(fence), int(offset)
-    return None, 0
+    ours = _EVENT_ID.fullmatch(last_event_id or "")
+    return (int(ours[1]), int(ours[2])) if ours else None
 
 
 def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, Row, delete, insert, select, tuple_
 
 from app.database.cursor import after, position
-from app.database.tables import conversations, now, turns
+from app.database.tables import conversations, now
 from app.dialogue.state import DialogueState
 from app.errors import NotFound
 
@@ -83,13 +83,8 @@ def remove(connection: Connection, owner: str, conversation_id: str) -> None:
         raise NotFound("conversation")
 
 
-_SELECT = select(
-    conversations,
-    select(func.count())
-    .where(turns.c.conversation_id == conversations.c.id)
-    .scalar_subquery()
-    .label("turns"),
-)
+# Numbers have no gaps and no turn is ever taken out: no need to count.
+_SELECT = select(conversations, (conversations.c.next_seq - 1).label("turns"))
 
 
 def _from_row(row: Row[Any]) -> Conversation:

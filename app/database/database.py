@@ -79,14 +79,44 @@ def _engine(url: str) -> Engine:
     if backend == "sqlite":
         return _sqlite_engine(url)
     if backend == "postgresql":
-        return create_engine(
-            make_url(url).set(drivername="postgresql+psycopg"),
-            pool_size=READING_THREADS + 1,
-            pool_pre_ping=True,
-            hide_parameters=True,
-            connect_args={"connect_timeout": 5},
-        )
+        return _postgresql_engine(url)
     raise ConfigurationError(f"{backend} is not supported; use sqlite or postgresql")
+
+
+def _postgresql_engine(url: str) -> Engine:
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=READING_THREADS + 1,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": 5,
+            # A database machine that vanished without a word is noticed in seconds, not hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _: Any) -> None:
+        for statement in _POSTGRESQL_SESSION:
+            connection.execute(statement)
+        connection.commit()
+
+    return engine
+
+
+_POSTGRESQL_SESSION = (
+    # What was acknowledged is on disk, also where the server's default is to hurry.
+    "SELECT set_config('synchronous_commit', 'on', false) "
+    "WHERE current_setting('synchronous_commit') = 'off'",
+    # A replica that is stopped in the middle of a transaction must not hold its rows for ever…
+    "SET idle_in_transaction_session_timeout = '5s'",
+    # … and whoever waits for such a row fails alone before everybody behind it does.
+    "SET lock_timeout = '8s'",
+)
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -22,6 +22,8 @@ def migrate(connection: Connection) -> None:
 
     Raises ConfigurationError for a database of a newer release."""
     if connection.dialect.name == "postgresql":
+        # Whoever migrates may take its time, and the others wait.
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     if current(connection) == newest():
         return

@@ -96,8 +96,10 @@ turns = Table(
     Column("degraded", String(32)),
     Column("error_code", String(64)),
     Column("fence", Integer, nullable=False, server_default="0"),
+    Column("starts", Integer, nullable=False, server_default="0"),
     Column("worker", String(64)),
     Column("lease_until", Double),
+    Column("deadline_at", Double),
     Column("classify_ms", Double),
     Column("first_piece_ms", Double),
     Column("total_ms", Double),
@@ -120,6 +122,14 @@ turns = Table(
     Index(
         "ix_turns_open",
         "lease_until",
+        sqlite_where=text("status IN ('accepted', 'generating')"),
+        postgresql_where=text("status IN ('accepted', 'generating')"),
+    ),
+    # Is a turn of this conversation open? Without it the answer would cost more with each turn.
+    Index(
+        "ix_turns_open_in_conversation",
+        "conversation_id",
+        "seq",
         sqlite_where=text("status IN ('accepted', 'generating')"),
         postgresql_where=text("status IN ('accepted', 'generating')"),
     ),

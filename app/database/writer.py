@@ -1,16 +1,18 @@
 """One thread writes: what has gathered while the last commit ran goes into the next one.
 
 Every operation is a plain function of a connection, so that a transaction can never wait for
-a network. In a shared commit each has a savepoint: a bad row fails alone. An operation may
-be run again after its transaction was rolled back.
+a network. In a shared commit a bad one fails alone: the transaction is rolled back and run
+again with a savepoint around each. So an operation may be run again after a rollback; after
+a COMMIT whose outcome is unknown none ever is.
 """
 
 import asyncio
-import queue
 import threading
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -25,102 +27,198 @@ Operation = Callable[[Connection], T]
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+class OutcomeUnknown(Unavailable):
+    """The connection broke, or the disk failed, while a COMMIT was under way."""
+
+    code = "outcome_unknown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database did not confirm this change: it may be stored or not; "
+            "look, or repeat the request with the same Idempotency-Key"
+        )
+
+
+class _OperationFailed(Exception):
+    """Nothing of its transaction is there."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(slots=True, eq=False)
 class _Entry:
     operation: Operation[Any]
-    future: "Future[Any]" = field(default_factory=Future)
+    future: "Future[Any] | asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop | None
+    """Where `future` is settled; None: whoever waits is a thread."""
+    value: Any = None
+    failure: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():  # whoever asked has given up
+            return
+        if self.failure is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.failure)
 
 
 class Writer:
-    """Owns the writing connection. `submit` returns when the operation's commit is durable."""
+    """Owns the writing connection. `submit` returns when the operation's commit is durable.
+
+    Raises Overloaded when too many wait, Unavailable when the database does not answer."""
 
     def __init__(self, engine: Engine, *, max_waiting: int = 1000, max_together: int = 64) -> None:
         self._engine = engine
-        self._queue: queue.Queue[_Entry | None] = queue.Queue(max_waiting)
+        self._max_waiting = max_waiting
         self._max_together = max_together
+        self._waiting: deque[_Entry] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+        """Guards `_waiting` and `_closed`: nothing enters behind the end, to wait for ever."""
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
-        self._closed = False
-        self._entrance = threading.Lock()
-        """Nothing may enter the queue behind the None that ends it: nobody would answer it."""
 
     async def submit(self, operation: Operation[T]) -> T:
-        return await asyncio.wrap_future(self._enqueue(operation))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._enqueue(_Entry(operation, future, loop))
+        return await future
 
     def submit_and_wait(self, operation: Operation[T]) -> T:
         """For code without an event loop: the CLI and the start of the server."""
-        return self._enqueue(operation).result()
+        future: Future[T] = Future()
+        self._enqueue(_Entry(operation, future, None))
+        return future.result()
 
     def close(self) -> None:
         """Drains: what was submitted before is still committed."""
-        with self._entrance:
-            closing, self._closed = not self._closed, True
-        if closing:
-            self._queue.put(None)
-            self._thread.join()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
 
-    def _enqueue(self, operation: Operation[T]) -> "Future[T]":
-        entry = _Entry(operation)
-        with self._entrance:
+    def _enqueue(self, entry: _Entry) -> None:
+        with self._changed:
             if self._closed:
                 raise Unavailable("the server is shutting down")
-            try:
-                self._queue.put_nowait(entry)
-            except queue.Full:
-                raise Overloaded("the database cannot keep up; try again shortly") from None
-        return entry.future
+            if len(self._waiting) >= self._max_waiting:
+                raise Overloaded("the database cannot keep up; try again shortly")
+            self._waiting.append(entry)
+            self._changed.notify()
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, closing = self._gather(first)
-            self._commit([one for one in batch if one.future.set_running_or_notify_cancel()])
-            if closing:
-                return
-
-    def _gather(self, first: _Entry) -> tuple[list[_Entry], bool]:
-        batch = [first]
-        while len(batch) < self._max_together:
+        while batch := self._gather():
+            wanted = [entry for entry in batch if not entry.future.cancelled()]
             try:
-                entry = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if entry is None:
-                return batch, True
-            batch.append(entry)
-        return batch, False
+                self._commit(wanted)
+            except BaseException as error:
+                # Whatever it was, this thread goes on: without it the whole server would hang.
+                log.error("commit failed", error=type(error).__name__, operations=len(wanted))
+                for entry in wanted:
+                    entry.failure = _told(error)
+            _settle_all(wanted)
 
-    def _commit(self, batch: list[_Entry]) -> None:
+    def _gather(self) -> list[_Entry]:
+        """At least one entry; none at the end."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            count = min(len(self._waiting), self._max_together)
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _commit(self, batch: Sequence[_Entry]) -> None:
+        """Leaves a value or a failure in each entry; raises where nothing of the batch is there,
+        or where nobody knows."""
         if not batch:
             return
-        outcomes: list[tuple[_Entry, Any, BaseException | None]] = []
         try:
-            with self._engine.begin() as connection:
-                for entry in batch:
-                    try:
-                        with connection.begin_nested():
-                            outcomes.append((entry, entry.operation(connection), None))
-                    except DBAPIError as error:
-                        if error.connection_invalidated or _is_deadlock(error):
-                            raise
-                        outcomes.append((entry, None, error))
-                    except Exception as error:
-                        outcomes.append((entry, None, error))
-        except Exception as error:  # begin or commit failed: nothing of this batch is there
-            if len(batch) > 1 and _is_deadlock(error):
-                # Another replica's commit locks the same rows in another order. Operations
-                # that hold nothing while they wait for their first row wait in no circle.
-                for entry in batch:
-                    self._commit([entry])
-                return
-            log.error("commit failed", error=type(error).__name__, operations=len(batch))
-            for entry in batch:
-                _fail(entry, error)
-            return
-        for entry, value, failure in outcomes:
-            if failure is None:
-                entry.future.set_result(value)
+            self._transaction(batch, _run_bare)
+        except _OperationFailed as failed:
+            if len(batch) == 1:
+                batch[0].failure = _told(failed)
+            elif _is_deadlock(failed.error):
+                self._commit_one_by_one(batch)
+            elif _is_cut(failed.error):
+                raise
             else:
-                _fail(entry, failure)
+                self._commit_apart(batch)
+
+    def _commit_apart(self, batch: Sequence[_Entry]) -> None:
+        try:
+            self._transaction(batch, _run_in_savepoint)
+        except _OperationFailed as failed:
+            if not _is_deadlock(failed.error):
+                raise
+            self._commit_one_by_one(batch)
+
+    def _commit_one_by_one(self, batch: Sequence[_Entry]) -> None:
+        """Another replica's commit locks the same rows in another order. Operations that hold
+        nothing while they wait for their first row wait in no circle."""
+        for entry in batch:
+            try:
+                self._commit([entry])
+            except BaseException as error:
+                entry.failure = _told(error)
+
+    def _transaction(
+        self, batch: Sequence[_Entry], run: Callable[[_Entry, Connection], None]
+    ) -> None:
+        with self._engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                for entry in batch:
+                    run(entry, connection)
+            except BaseException as error:
+                with suppress(DBAPIError):  # the connection is gone, and the transaction with it
+                    transaction.rollback()
+                raise _OperationFailed(error) from error
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if _says_not_committed(error):
+                    raise
+                connection.invalidate(error)
+                raise OutcomeUnknown from error
+
+
+def _run_bare(entry: _Entry, connection: Connection) -> None:
+    entry.value = entry.operation(connection)
+
+
+def _run_in_savepoint(entry: _Entry, connection: Connection) -> None:
+    entry.failure = None
+    try:
+        with connection.begin_nested():
+            entry.value = entry.operation(connection)
+    except BaseException as error:
+        if _is_cut(error) or _is_deadlock(error):
+            raise
+        entry.failure = _told(error)
+
+
+def _settle_all(entries: Sequence[_Entry]) -> None:
+    """One call into each event loop, however many wait there."""
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.loop is None:
+            entry.settle()
+        else:
+            by_loop[entry.loop].append(entry)
+    for loop, theirs in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, theirs)
+
+
+def _settle(entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        entry.settle()
+
+
+def _is_cut(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _is_deadlock(error: BaseException) -> bool:
@@ -128,9 +226,20 @@ def _is_deadlock(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "40P01"
 
 
-def _fail(entry: _Entry, error: BaseException) -> None:
-    if isinstance(error, OperationalError):
+def _says_not_committed(error: DBAPIError) -> bool:
+    """The database itself refused the COMMIT. Anything else, a lost connection above all, can
+    come after the change was made."""
+    if getattr(error.orig, "sqlite_errorname", None) in ("SQLITE_BUSY", "SQLITE_FULL"):
+        return True
+    return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("23", "40")
+
+
+def _told(error: BaseException) -> BaseException:
+    """As the one who asked shall hear it."""
+    if isinstance(error, _OperationFailed):
+        return _told(error.error)
+    if isinstance(error, OperationalError) or _is_cut(error):
         unavailable = Unavailable("the database does not answer; nothing was changed")
         unavailable.__cause__ = error
-        error = unavailable
-    entry.future.set_exception(error)
+        return unavailable
+    return error

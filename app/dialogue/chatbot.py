@@ -17,7 +17,7 @@ from typing import Protocol
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import Cause, Decision, Route, RoutingPolicy
 from app.dialogue.state import DialogueState
-from app.dialogue.turn import Reply, Timing, Turn, TurnJournal, Verdict
+from app.dialogue.turn import Reply, Timing, Turn, TurnJournal, TurnStatus, Verdict
 from app.dialogue.wording import APOLOGY, ask_which, chosen_option
 from generator.interface import (
     ChatMessage,
@@ -50,7 +50,8 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The turn is stored: it will be answered, whatever happens to this process."""
+    """The turn is stored: it will be answered, whatever happens to this process. Told again when
+    a turn that had to wait begins."""
 
     turn: Turn
 
@@ -82,21 +83,31 @@ class Chatbot:
     async def answer(
         self, text: str, journal: TurnJournal, *, deadline_seconds: float | None = None
     ) -> AsyncGenerator[TurnEvent]:
+        due = inf if deadline_seconds is None else time.monotonic() + deadline_seconds
         reading = await self.reader.read(text)
         clock = _Stopwatch(reading.classify_ms)
+        decide = partial(self.decide, text, reading)
 
         # Durable before audible: an instant answer is accepted and done in one commit.
-        turn = await journal.accept(partial(self.decide, text, reading), clock.timing)
+        turn = await journal.accept(decide, clock.timing)
         yield Accepted(turn)
         if turn.replayed:
             return  # posted before: whoever answers it goes on doing so
+        if turn.status is TurnStatus.ACCEPTED:  # an earlier turn is still being answered
+            try:
+                turn = await journal.begin(decide, clock.timing, deadline=due)
+            except TimeoutError:
+                late = Reply(APOLOGY, generator="fixed", degraded="deadline")
+                yield Finished(await journal.finish(late, clock.timing()))
+                return
+            yield Accepted(turn)
         if turn.status.is_final:
             yield Finished(turn)
             return
 
         # Open-ended: a generator writes the reply, and the journal keeps what it has so far.
         draft = _Draft()
-        deadline = time.monotonic() + min(deadline_seconds or inf, self.limits.seconds)
+        deadline = min(due, time.monotonic() + self.limits.seconds)
         try:
             async with aclosing(_until(deadline, self._write(text, journal))) as pieces:
                 async for piece in pieces:

@@ -93,7 +93,12 @@ class TurnJournal(Protocol):
 
     async def accept(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
         """Store the utterance; decide it, and if a reply is at hand, finish it, in the same
-        commit. An earlier turn still open: waits for that one to end, and decides then."""
+        commit. Behind an earlier turn that is still open it stays `accepted`."""
+        ...
+
+    async def begin(self, decide: Decide, timing: Callable[[], Timing], *, deadline: float) -> Turn:
+        """Wait until no earlier turn is open, then decide an `accepted` turn as `accept` does.
+        Raises TimeoutError at `deadline` (monotonic); the turn still waits then."""
         ...
 
     async def history(self) -> Sequence[ChatMessage]:
@@ -104,6 +109,8 @@ class TurnJournal(Protocol):
         """Append to the reply: heard at once, in the table soon."""
         ...
 
-    async def finish(self, reply: Reply, timing: Timing) -> Turn: ...
+    async def finish(self, reply: Reply, timing: Timing) -> Turn:
+        """Also ends a turn that still waits."""
+        ...
 
     async def fail(self, code: str, timing: Timing) -> Turn: ...

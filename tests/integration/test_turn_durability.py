@@ -78,7 +78,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def crash(runner: TurnRunner) -> None:
     """Its process is gone: nothing is written, nothing is handed over."""
-    tasks = list(runner._tasks)
+    tasks = [*runner._beats, *runner._answering]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -296,9 +296,7 @@ def test_closing_gives_open_turns_time_to_end(database: Database) -> None:
     assert (ended.status, ended.reply.text) == (TurnStatus.DONE, "One two.")
 
 
-def test_what_is_not_done_at_closing_keeps_its_text_for_the_next_process(
-    database: Database,
-) -> None:
+def test_what_is_not_done_at_closing_is_handed_over_with_its_text(database: Database) -> None:
     mine = conversation(database)
     generator = stuck("Half said, never finished.")
 
@@ -311,8 +309,9 @@ def test_what_is_not_done_at_closing_keeps_its_text_for_the_next_process(
         return await stored(database, turn)
 
     left = play(scene())
-    assert (left.status, left.reply.text) == (TurnStatus.GENERATING, "Half said, ")
+    assert (left.status, left.reply.text) == (TurnStatus.ACCEPTED, "Half said, ")
     assert generator.abandoned == 1
+    assert database.read_now(turns.orphans_exist)  # at once, not when the lease would be over
 
 
 def test_too_many_open_turns_are_turned_away_until_one_ends(database: Database) -> None:
@@ -451,7 +450,7 @@ def test_a_runner_closes_also_while_the_database_is_away(database: Database) -> 
             await runner.post("ada", mine, "one")
             await eventually(lambda: _is(generator.pieces_said == 2))
             flaky.error = Unavailable("gone")
-        assert not runner._tasks
+        assert not runner._beats | runner._answering
 
     play(scene())
     flaky.close()

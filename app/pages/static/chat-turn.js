@@ -82,6 +82,17 @@ export class TurnView {
     this.setStatus("generating");
   }
 
+  /** As it was before the first word. */
+  restart() {
+    this.failure = null;
+    this.setReply("");
+    this.setStatus("sending");
+    this.extras.replaceChildren();
+    this.rescue.replaceChildren();
+    this.facts.replaceChildren();
+    showProblem(this.problem, null);
+  }
+
   setReply(text) {
     this.reply.textContent = text;
     this.reply.hidden = text === "";

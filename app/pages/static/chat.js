@@ -166,16 +166,26 @@ function send(text) {
   deliver(addView(text, key));
 }
 
-/** The same key when the server may have it already: it then answers with the turn it has. */
+/** A stored turn is answered again in its place while it is the newest. One that may not have been
+ * sent goes with the same key: the server then answers with the turn it has. */
 async function retry(view) {
   if (running !== null) return;
-  if (view.id !== null) return send(view.text);
+  if (view.id !== null) return view === views.at(-1) ? answerAgain(view) : send(view.text);
   const { text, key, failure } = view;
   dropView(view);
   if (failure.status === 401) await connect().catch(() => {});
   if (failure.status === 404) await open(null);
   keepUnsent(conversationId, { text, key });
   deliver(addView(text, key));
+}
+
+async function answerAgain(view) {
+  view.restart();
+  await follow(view, (lastEventId, signal) =>
+    lastEventId === null ? call("POST", at`v1/turns/${view.id}/retry`, { headers: STREAM, signal }) : attachTo(view.id)(lastEventId, signal),
+  );
+  // Answered already, or followed by a message from elsewhere: show what there is.
+  if (view.failure?.status === 409) await open(conversationId, { push: false });
 }
 
 function edit(view) {

@@ -53,6 +53,7 @@ class FakeJournal:
     state: DialogueState = field(default_factory=DialogueState)
     said_before: Sequence[ChatMessage] = ()
     replayed: bool = False
+    behind_another: bool = False
     grown: list[str] = field(default_factory=list)
     turn: Turn = TURN
     timing: Timing | None = None
@@ -60,6 +61,8 @@ class FakeJournal:
     async def accept(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
         if self.replayed:
             return replace(self.turn, replayed=True)
+        if self.behind_another:
+            return replace(self.turn, status=TurnStatus.ACCEPTED, fence=0)
         verdict = decide(self.state)
         self.state = verdict.state
         self.turn = replace(
@@ -70,6 +73,11 @@ class FakeJournal:
             status=TurnStatus.DONE if verdict.reply else TurnStatus.GENERATING,
         )
         return self.turn
+
+    async def begin(self, decide: Decide, timing: Callable[[], Timing], *, deadline: float) -> Turn:
+        if self.behind_another:
+            raise TimeoutError
+        return await self.accept(decide, timing)
 
     async def history(self) -> Sequence[ChatMessage]:
         return self.said_before

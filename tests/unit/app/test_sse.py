@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 
 from app.api import sse
 from app.api.sse import Event
+from app.errors import Unavailable
+
+
+def stream(events: AsyncGenerator[Event], heartbeat_seconds: float = 15.0):
+    return sse.stream(events, heartbeat_seconds=heartbeat_seconds).body_iterator
 
 
 async def chunks_of(events: AsyncGenerator[Event]) -> list[bytes]:
-    return [chunk async for chunk in sse.stream(events).body_iterator]
+    return [chunk async for chunk in stream(events)]
 
 
 async def saying(*events: Event) -> AsyncGenerator[Event]:
@@ -57,9 +62,32 @@ def test_an_event_without_an_id_has_no_id_line() -> None:
     assert chunk.endswith(b"\n\n")
 
 
-def test_while_nothing_comes_a_heartbeat_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.001)
+def test_how_soon_to_come_back_is_said_once() -> None:
+    chunks = asyncio.run(chunks_of(saying(Event("delta", {}), Event("done", {}))))
+    assert [message.get("retry") for message in decoded(chunks)] == ["1000", None]
 
+
+def test_nothing_is_taken_from_the_source_before_the_reader_has_the_last_event() -> None:
+    async def scene() -> int:
+        taken = 0
+
+        async def quick() -> AsyncGenerator[Event]:
+            nonlocal taken
+            for _ in range(1000):
+                taken += 1
+                yield Event("delta", {})
+
+        chunks = stream(quick())
+        await anext(chunks)
+        for _ in range(100):  # the reader does something else
+            await asyncio.sleep(0)
+        await chunks.aclose()
+        return taken
+
+    assert asyncio.run(scene()) == 1
+
+
+def test_while_nothing_comes_a_heartbeat_does() -> None:
     async def scene() -> list[bytes]:
         ready = asyncio.Event()
 
@@ -68,7 +96,7 @@ def test_while_nothing_comes_a_heartbeat_does(monkeypatch: pytest.MonkeyPatch) -
             yield Event("done", {})
 
         got: list[bytes] = []
-        async for chunk in sse.stream(late()).body_iterator:
+        async for chunk in stream(late(), 0.001):
             got.append(chunk)
             if len(got) == 3:
                 ready.set()
@@ -77,7 +105,7 @@ def test_while_nothing_comes_a_heartbeat_does(monkeypatch: pytest.MonkeyPatch) -
     got = asyncio.run(scene())
     assert len(got) >= 4
     assert {chunk[:1] for chunk in got[:-1]} == {b":"}
-    assert decoded(got) == [{"event": "done", "data": "{}"}]
+    assert decoded(got) == [{"event": "done", "data": "{}", "retry": "1000"}]
 
 
 def test_who_hangs_up_stops_the_source() -> None:
@@ -91,7 +119,7 @@ def test_who_hangs_up_stops_the_source() -> None:
             finally:
                 told.append("stopped")
 
-        chunks = sse.stream(endless()).body_iterator
+        chunks = stream(endless())
         await anext(chunks)
         waiting = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0)  # it is waiting for the next event now
@@ -109,3 +137,13 @@ def test_an_error_of_the_source_ends_the_stream_with_it() -> None:
 
     with pytest.raises(RuntimeError, match="gone"):
         asyncio.run(chunks_of(broken()))
+
+
+def test_when_the_database_goes_away_a_stream_ends_between_two_events() -> None:
+    async def cut() -> AsyncGenerator[Event]:
+        yield Event("delta", {})
+        raise Unavailable("the database does not answer")
+
+    chunks = asyncio.run(chunks_of(cut()))
+    assert [message["event"] for message in decoded(chunks)] == ["delta"]
+    assert chunks[-1].endswith(b"\n\n")
