@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app import demo as demo_assistant
 from app.database import api_keys, assistant, model_versions, training_jobs
-from app.database.api_keys import Scope
+from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
 from app.errors import ConfigurationError
 from app.main import create_app, open_database, training_runner
@@ -46,6 +46,8 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=8,
                 timeout_keep_alive=30,
+                lifespan="on",  # a server that could not start does not serve
+                limit_concurrency=settings.max_connections,
             ),
             lambda url: console.print(_banner(url, key, demo=demo, settings=settings)),
         )
@@ -113,11 +115,12 @@ async def _prepare_demo(settings: Settings, console: Console) -> str | None:
             )
         if (await database.read(model_versions.live)).model_version is None:
             await _train_first_version(database, settings, console)
-        if any(one.scope is Scope.ADMIN for one in await database.read(api_keys.everything)):
+        known = await database.read(api_keys.everything)
+        if any(Scope.ADMIN_WRITE in one.scopes for one in known):
             return None
         pepper = load_secret(settings)
         _, key = await database.write(
-            lambda c: api_keys.create(c, "demo admin", Scope.ADMIN, pepper=pepper)
+            lambda c: api_keys.create(c, "demo admin", ADMIN, pepper=pepper)
         )
         return key
     finally:

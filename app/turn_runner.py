@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from sqlalchemy import Connection
 
 from app.database import turns
 from app.database.database import Database
@@ -20,6 +21,7 @@ from app.database.turns import NewTurn
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
 from app.errors import Overloaded, TwofoldError, Unavailable
+from app.turn_places import TurnPlaces
 from generator.interface import ChatMessage
 
 GROW_SECONDS = 0.25
@@ -32,14 +34,15 @@ log = structlog.get_logger(__name__)
 
 
 class TurnRunner:
-    def __init__(self, database: Database, chatbot: Chatbot, *, max_open: int = 256) -> None:
+    def __init__(
+        self, database: Database, chatbot: Chatbot, *, places: TurnPlaces | None = None
+    ) -> None:
+        self.places = places or TurnPlaces()
         self._database = database
         self._chatbot = chatbot
-        self._max_open = max_open
         self._worker = uuid4().hex
         self._live: dict[str, _LiveTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = 0
         self._turn_ended = asyncio.Event()
         self._closing = False
         self._growing = asyncio.Lock()
@@ -77,12 +80,13 @@ class TurnRunner:
         deadline_seconds: float | None = None,
     ) -> Turn:
         """Returns when the turn is stored: it may be done already, or still be answered."""
-        if self._closing or self._open >= self._max_open:
-            raise Overloaded("too many turns are being answered; try again shortly")
+        if self._closing:
+            raise Overloaded("the server is shutting down; try again shortly")
         new = NewTurn(owner, conversation_id, text, self._worker, idempotency_key)
-        live = _LiveTurn()
-        self._run(live, text, _Journal(self, live, new), deadline_seconds)
-        return await live.accepted
+        with self.places.arriving(owner):
+            live = _LiveTurn()
+            self._run(live, text, _Journal(self, live, new), deadline_seconds)
+            return await live.accepted
 
     async def watch(self, owner: str, turn_id: str) -> AsyncGenerator[Turn]:
         """The turn as it is, and again whenever it has grown, until it is final.
@@ -133,7 +137,6 @@ class TurnRunner:
         journal: "_Journal",
         deadline_seconds: float | None = None,
     ) -> None:
-        self._open += 1
         live.task = self._spawn(self._answer(live, text, journal, deadline_seconds))
 
     async def _answer(
@@ -162,7 +165,7 @@ class TurnRunner:
             if live.turn is not None and not live.is_final:
                 await self._close_broken(live.turn)
         finally:
-            self._open -= 1
+            self.places.release(live)
             if live.turn is not None and self._live.get(live.turn.id) is live:
                 del self._live[live.turn.id]
             live.end()
@@ -229,6 +232,7 @@ class TurnRunner:
             log.info("turn adopted", turn=turn.id, fence=turn.fence)
             live = _LiveTurn(turn)
             self._live[turn.id] = live
+            self.places.keep(live, turn)
             self._run(live, turn.text, _Journal(self, live, turn))
 
 
@@ -323,6 +327,7 @@ class _Journal:
                 await self.runner.until_a_turn_ends()
             else:
                 turn = begun
+                self.runner.places.keep(self.live, turn)
         return turn
 
     async def _stored(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
@@ -330,7 +335,15 @@ class _Journal:
             case Turn() as turn:
                 return turn
             case NewTurn() as new:
-                return await self._database.write(lambda c: turns.accept(c, new, decide, timing))
+                return await self._database.write(lambda c: self._accepted(c, new, decide, timing))
+
+    def _accepted(
+        self, connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]
+    ) -> Turn:
+        turn = turns.accept(connection, new, decide, timing)
+        if not turn.replayed:
+            self.runner.places.hold(self.live, turn)  # no place: the row is taken back
+        return turn
 
     async def history(self) -> Sequence[ChatMessage]:
         turn = self._turn

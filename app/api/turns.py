@@ -6,10 +6,10 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from app.api import sse
+from app.api import admission, sse
 from app.api.auth import User
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out, Services
 from app.api.sse import Event
@@ -138,6 +138,7 @@ class Explanation(Out):
     status_code=201,
     response_model=Turn,
     responses=EVENT_STREAM,
+    dependencies=[Depends(admission.turn)],
 )
 async def post(
     conversation_id: Id,
@@ -185,7 +186,7 @@ async def index(
     return TurnPage(items=[shown(one, app.live.replies) for one in items], next_cursor=older)
 
 
-@router.get("/turns/{turn_id}")
+@router.get("/turns/{turn_id}", dependencies=[Depends(admission.listening)])
 async def show(
     turn_id: Id, principal: User, app: App, wait: Annotated[float, Query(ge=0, le=30)] = 0
 ) -> Turn:
@@ -197,7 +198,12 @@ async def show(
     return shown(turn, app.live.replies)
 
 
-@router.get("/turns/{turn_id}/events", response_model=None, responses=EVENT_STREAM)
+@router.get(
+    "/turns/{turn_id}/events",
+    response_model=None,
+    responses=EVENT_STREAM,
+    dependencies=[Depends(admission.listening)],
+)
 async def events(
     turn_id: Id,
     principal: User,
@@ -227,7 +233,7 @@ async def unrate(turn_id: Id, principal: User, app: App) -> None:
     await app.database.write(lambda c: turns.rate(c, principal.owner, turn_id, None))
 
 
-@router.post("/route")
+@router.post("/route", dependencies=[Depends(admission.turn)])
 async def explain(question: Question, principal: User, app: App) -> Explanation:
     """What would be decided, and why. Answers and stores nothing."""
     state = DialogueState()

@@ -44,6 +44,11 @@ class Writer:
         self._entrance = threading.Lock()
         """Nothing may enter the queue behind the None that ends it: nobody would answer it."""
 
+    @property
+    def waiting(self) -> int:
+        """Operations that no commit has taken up yet."""
+        return self._queue.qsize()
+
     async def submit(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._enqueue(operation))
 
