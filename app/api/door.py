@@ -50,8 +50,8 @@ def _declared(routes: Sequence[BaseRoute]) -> Iterator[Declared]:
             if declaration is not None:
                 costs = frozenset(COSTS[one] for one in COSTS if one in calls)
                 methods = frozenset(found.methods or ())
-                assert found.path is not None
-                yield Declared(found.path, found.path_regex, methods, declaration, costs)
+                path = found.path_format or ""
+                yield Declared(path, found.path_regex, methods, declaration, costs)
                 continue
         elif isinstance(route, Mount) and getattr(route.app, "open_to_everybody", False):
             yield Declared(

@@ -76,11 +76,18 @@ def routes(served: Served) -> list[Route]:
 
 
 def things_of_ada(served: Served) -> dict[str, str]:
-    """One of each, by the name that it has in paths; conversations and turns are Ada's."""
+    return things_of(served, served.user)
+
+
+def things_of(served: Served, owner: dict[str, str]) -> dict[str, str]:
+    """One of each, by the name that it has in paths; conversations and turns are the owner's."""
     client, admin = served.client, served.admin
-    conversation = served.conversation()
-    turn = served.say(conversation, "hello").json()["id"]
-    added = client.post("/admin/intents/greet/examples", json={"texts": ["hello"]}, headers=admin)
+    conversation = served.conversation(owner)
+    turn = client.post(
+        f"/v1/conversations/{conversation}/turns", json={"text": "hello"}, headers=owner
+    ).json()["id"]
+    texts = [f"hello {conversation}"]
+    added = client.post("/admin/intents/greet/examples", json={"texts": texts}, headers=admin)
     client.put("/admin/documents/delivery", json={"text": "It takes 3 days."}, headers=admin)
     job = client.post("/admin/training-jobs", json={}, headers=admin).json()["id"]
     # Its events end only when the job does.
