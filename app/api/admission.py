@@ -63,6 +63,10 @@ class Admission:
     def requests(self) -> int:
         return self._requests
 
+    @property
+    def listeners(self) -> int:
+        return self._listeners
+
     @contextmanager
     def request(self, costs: frozenset[Cost]) -> Iterator[None]:
         """One of all requests under way. Raises Overloaded."""
