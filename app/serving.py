@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,12 +17,13 @@ import uvicorn
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from structlog.typing import EventDict
 
 from app import demo as demo_assistant
 from app.database import api_keys, assistant, model_versions, training_jobs
 from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, TwofoldError
 from app.main import create_app, open_database, training_runner
 from app.secret import load_secret
 from app.settings import Settings
@@ -67,13 +69,44 @@ def set_up_logging(settings: Settings) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _traceback_without_words,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(WordlessFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+
+
+def _traceback_without_words(_: Any, __: str, event: EventDict) -> EventDict:
+    """Where it went wrong, and with which kind of error. What an error says is left out, unless
+    it is one of ours: a library's may quote what somebody wrote."""
+    told = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_described(error))
+    return event
+
+
+class WordlessFormatter(logging.Formatter):
+    """The same for what libraries log: uvicorn tells every defect once more."""
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(_described(ei[1])) if ei[1] is not None else ""
+
+
+def _described(error: BaseException) -> Iterator[str]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        said = f": {one.message}" if isinstance(one, TwofoldError) else ""
+        yield f"{type(one).__module__}.{type(one).__qualname__}{said}"
+        for frame in traceback.extract_tb(one.__traceback__):
+            yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
+        one = one.__cause__ or one.__context__
 
 
 def _share_heaps() -> None:

@@ -110,6 +110,7 @@ class Door:
     async def _enter(self, request: Request, services: Services, held: ExitStack) -> None:
         admission: Admission = services.admission
         declared = _find(request.app.state.declared, request.scope)
+        request.scope["route_path"] = declared.path  # for the log: an address is a stranger's text
         held.enter_context(admission.request(declared.costs))
         principal = None
         if declared.who != "everybody":
