@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -78,14 +78,18 @@ class KeyRing:
         self._used: set[str] = set()
         self._moved: dict[str, str] = {}
         """Key id → its hash under the present secret."""
-        self._follower: asyncio.Task[None] | None = None
+        self._beats: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self.refresh()
-        self._follower = asyncio.create_task(self._follow())
+        # Two tasks: a slow commit must not keep us from seeing who lost a right.
+        self._beats = [
+            asyncio.create_task(self._regularly(self.refresh)),
+            asyncio.create_task(self._regularly(self._write_down)),
+        ]
 
     async def close(self) -> None:
-        for task in (self._follower, self._looking_up, self._checking):
+        for task in (*self._beats, self._looking_up, self._checking):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError, TwofoldError):
@@ -214,16 +218,15 @@ class KeyRing:
             return float("-inf")
         return key.last_used_at.timestamp() - self._ahead
 
-    async def _follow(self) -> None:
+    async def _regularly(self, beat: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await self.refresh()
-                await self._write_down()
+                await beat()
             except TwofoldError as error:
-                log.warning("cannot look for changes of keys", error=error.code)
-            except Exception:  # a defect of ours; without this look nobody would be let in
-                log.exception("cannot look for changes of keys")
+                log.warning("cannot follow changes of keys", error=error.code)
+            except Exception:  # a defect of ours; without these looks nobody would be let in
+                log.exception("cannot follow changes of keys")
 
     async def _write_down(self) -> None:
         """Which keys were used, and their hashes under the present secret."""

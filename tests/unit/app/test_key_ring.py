@@ -1,6 +1,7 @@
 """Who is let in: what one replica remembers of keys, and how soon it forgets."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -197,6 +198,35 @@ def test_another_replica_sees_a_revocation_within_a_second(database: Database) -
     took = sorted(play(scene()))
     assert took[1] < 1.0, took  # a busy machine may spoil one or two of them
     other.close()
+
+
+def test_a_slow_commit_does_not_delay_the_sight_of_a_revocation(database: Database) -> None:
+    """Writing down that a key was used waits for the disk; nothing else may wait for that."""
+    row, key = made(database)
+    other = Database(database.url)
+    go_on = threading.Event()
+
+    async def scene() -> None:
+        async with a_ring(other) as ring:
+            stuck = asyncio.create_task(other.write(lambda _: go_on.wait(20)))
+            assert await ring.of_key(key) == row  # and its use waits to be noted
+            while other.waiting_writes == 0:  # noqa: ASYNC110 - `play` has the deadline
+                await asyncio.sleep(0.01)
+            if not other.is_sqlite:  # there is one writer at a time: nobody could revoke now
+                await database.write(lambda c: api_keys.revoke(c, row.id))
+                while await ring.of_key(key):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            checked = ring._checked_at
+            while ring._checked_at == checked:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            go_on.set()
+            await stuck
+
+    try:
+        play(scene())
+    finally:
+        go_on.set()
+        other.close()
 
 
 def test_another_replica_sees_a_sign_out(database: Database) -> None:
