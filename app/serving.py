@@ -50,6 +50,7 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
                 timeout_keep_alive=30,
                 lifespan="on",  # a server that could not start does not serve
                 limit_concurrency=settings.max_connections,
+                forwarded_allow_ips=settings.trusted_proxies,
             ),
             lambda url: console.print(_banner(url, key, demo=demo, settings=settings)),
         )

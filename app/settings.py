@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     secure_cookies: bool = False
     """Set it when people reach the server by https only: browsers then take the session's
     cookie from no other place. A request that came by https gets a secure cookie anyway."""
+    trusted_proxies: str = "127.0.0.1"
+    """Whose word on people's addresses and on https counts; comma-separated, networks too. Behind
+    a proxy that is not named here, all people share its address and its sign-in limits."""
     embedded_worker: bool = True
     """Train inside this server's process tree; false where `twofold worker` runs beside it."""
 
@@ -86,8 +89,7 @@ class Settings(BaseSettings):
     max_requests_per_key: Annotated[int, Field(ge=1)] = 250
     max_requests_per_guest: Annotated[int, Field(ge=1)] = 16
     sessions_per_minute_per_address: Annotated[int, Field(ge=1)] = 300
-    """New sessions of browsers, guests too. Behind a proxy set FORWARDED_ALLOW_IPS (uvicorn),
-    or all people have the proxy's address."""
+    """New sessions of browsers, guests too; see trusted_proxies."""
     failed_sign_ins_per_minute_per_address: Annotated[int, Field(ge=1)] = 30
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
