@@ -115,31 +115,58 @@ def export(
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
-    scope: Annotated[str, typer.Option(help="user or admin.")] = "user",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="chat, admin:read or admin:write, as often as needed; "
+            "`user` stands for chat (the default), `admin` for all."
+        ),
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="It expires after so many.")] = None,
 ) -> None:
     """Make a key and print it, this once."""
-    from app.database import api_keys
-    from app.secret import load_secret
+    from datetime import UTC, datetime, timedelta
 
-    if scope not in list(api_keys.Scope):
-        raise typer.BadParameter("choose user or admin", param_hint="--scope")
-    pepper = load_secret(_settings())
+    from app.database import api_keys
+    from app.errors import InvalidInput
+    from app.secret import accepted_secrets
+
+    try:
+        scopes = api_keys.scopes_named(scope or ["chat"])
+    except InvalidInput as error:
+        raise typer.BadParameter(error.message, param_hint="--scope") from error
+    secrets = accepted_secrets(_settings())
+    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     with _database() as database:
+        database.write_now(lambda c: api_keys.check_pepper(c, secrets))
         _, key = database.write_now(
-            lambda c: api_keys.create(c, name[:100], api_keys.Scope(scope), pepper=pepper)
+            lambda c: api_keys.create(
+                c, name[:100], scopes, pepper=secrets[0], expires_at=expires_at
+            )
         )
     typer.echo(key)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """One line a key: id, scope, prefix, state, name."""
-    from app.database import api_keys
+    """One line a key: id, scopes, prefix, state, name."""
+    from datetime import UTC, datetime
 
+    from app.database import api_keys
+    from app.secret import load_secret
+
+    pepper = load_secret(_settings())
     with _database() as database:
+        before = database.read_now(lambda c: api_keys.under_another_pepper(c, pepper))
         for key in database.read_now(api_keys.everything):
-            state = "revoked" if key.revoked_at else "living"
-            typer.echo(f"{key.id}  {key.scope:<5}  tf_{key.prefix}_…  {state:<7}  {key.name}")
+            if key.revoked_at:
+                state = "revoked"
+            elif key.expires_at and key.expires_at <= datetime.now(UTC):
+                state = "expired"
+            else:
+                state = "old-secret" if key.id in before else "living"
+            scopes = ",".join(sorted(key.scopes))
+            typer.echo(f"{key.id}  {scopes:<27}  tf_{key.prefix}_…  {state:<10}  {key.name}")
 
 
 @keys.command("revoke")
@@ -150,6 +177,22 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As `keys list` shows 
     with _database() as database:
         database.write_now(lambda c: api_keys.revoke(c, key_id))
     typer.echo("revoked")
+
+
+@keys.command("start-over")
+def start_over(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """End every key and every session: for a secret that is lost, or known to strangers."""
+    from app.database import api_keys
+    from app.secret import load_secret
+
+    if not yes:
+        typer.confirm("Every key and every session ends. Go on?", abort=True)
+    pepper = load_secret(_settings())
+    with _database() as database:
+        ended = database.write_now(lambda c: api_keys.start_over(c, pepper))
+    typer.echo(f"{ended} keys revoked")
 
 
 @cli.command()

@@ -46,11 +46,21 @@ class IdempotencyMismatch(TwofoldError):
 
 
 class Overloaded(TwofoldError):
+    """Our capacity: nobody could have it done now. Nothing of the request was stored."""
+
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after_seconds: float = 1.0
+    ) -> None:
+        super().__init__(message, code=code)
         self.retry_after_seconds = retry_after_seconds
+
+
+class QuotaExceeded(Overloaded):
+    """Your share: this key, guest or address asks for more than one of them may."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(TwofoldError):

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 
 from app.api import (
     assistant,
-    auth,
     conversations,
     documents,
     errors,
@@ -21,8 +20,12 @@ from app.api import (
     training_jobs,
     turns,
 )
+from app.api.admission import Admission
 from app.api.dependencies import Services
+from app.api.door import Door, declared_routes
+from app.api.key_ring import KeyRing
 from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from app.database import api_keys
 from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.migration import migrate
@@ -32,9 +35,10 @@ from app.dialogue.wording import APOLOGY
 from app.errors import ConfigurationError
 from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
-from app.secret import load_secret
+from app.secret import accepted_secrets
 from app.settings import Settings
 from app.training_runner import TrainingLimits, TrainingRunner
+from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
 from generator.embedded import EmbeddedGenerator
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
@@ -69,12 +73,13 @@ def create_app(
     """`generator` replaces the configured chain, and `load` what makes a classifier of an
     artefact. Raises ConfigurationError."""
     chain = generator or build_generator(settings)
-    secret = load_secret(settings)
+    secrets = accepted_secrets(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, secret, chain, load or load_classifier) as services:
+        async with running(settings, secrets, chain, load or load_classifier) as services:
             app.state.services = services
+            app.state.declared = declared_routes(app)  # what comes later is behind no door
             yield
 
     app = FastAPI(
@@ -84,11 +89,14 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # pages.router has it: a route like any other
+        redirect_slashes=False,  # an address is right or absent
     )
     for router in ROUTERS:
-        auth.declared_scopes(router)  # deny by default: a route without a scope does not start
         app.include_router(router)
     pages.mount_static(app)
+    declared_routes(app)  # deny by default: a route that declares no scope does not start
+    app.add_middleware(Door, most_waiting_bytes=settings.max_waiting_body_mb * 1_000_000)
     app.add_middleware(BodyLimitMiddleware, most_bytes=settings.max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
     errors.install(app)
@@ -97,7 +105,7 @@ def create_app(
 
 @asynccontextmanager
 async def running(
-    settings: Settings, secret: bytes, generator: Generator, load: LoadClassifier
+    settings: Settings, secrets: tuple[bytes, ...], generator: Generator, load: LoadClassifier
 ) -> AsyncIterator[Services]:
     """Everything that lives while the server does, started and stopped in order."""
     database = open_database(settings)
@@ -112,15 +120,22 @@ async def running(
         limits=Limits(max_tokens=settings.generation_tokens, seconds=settings.generation_seconds),
         system_prompt=settings.system_prompt,
     )
-    turn_runner = TurnRunner(database, chatbot, max_open=settings.max_open_turns)
+    places = TurnPlaces(turn_limits(settings))
+    turn_runner = TurnRunner(database, chatbot, places=places)
+    keys = KeyRing(database, secrets)
+    admission = Admission(settings, database, places)
     training = training_runner(database, settings) if settings.embedded_worker else None
     tasks: list[asyncio.Task[None]] = []
     try:
+        await database.write(lambda c: api_keys.check_pepper(c, secrets))
+        await keys.start()
         await live.start()
         await turn_runner.start()
         if training is not None:
             tasks.append(asyncio.create_task(training.run_forever()))
-        yield Services(settings, secret, database, chatbot, live, turn_runner, training)
+        yield Services(
+            settings, secrets, database, chatbot, live, turn_runner, training, keys, admission
+        )
     finally:
         for task in tasks:
             task.cancel()
@@ -129,6 +144,7 @@ async def running(
         await turn_runner.close(settings.finish_seconds)
         await generator.aclose()
         await live.close()
+        await keys.close()
         await asyncio.to_thread(database.close)
 
 
@@ -149,6 +165,20 @@ def load_classifier(artifact: bytes) -> IntentClassifier:
     from intent.classifier import GRUClassifier
 
     return GRUClassifier.load(artifact)
+
+
+def turn_limits(settings: Settings) -> TurnLimits:
+    def open_of(owner: str) -> int:
+        if owner.startswith("guest:"):
+            return settings.max_open_turns_per_guest
+        return settings.max_open_turns_per_key
+
+    return TurnLimits(
+        open=settings.max_open_turns,
+        generating=settings.max_generating_turns,
+        arriving=settings.max_arriving_turns,
+        open_of=open_of,
+    )
 
 
 def training_runner(database: Database, settings: Settings) -> TrainingRunner:

@@ -21,9 +21,16 @@ def load_secret(settings: Settings) -> bytes:
     secret = path.read_text().strip()
     if len(secret) < 32:
         raise ConfigurationError(
-            f"{path} is damaged; delete it (all API keys become void) or set TWOFOLD_SECRET"
+            f"{path} is damaged; restore it or set TWOFOLD_SECRET; "
+            "when it is lost, delete it and run `twofold keys start-over`, which ends every key"
         )
     return secret.encode()
+
+
+def accepted_secrets(settings: Settings) -> tuple[bytes, ...]:
+    """The secret, first, and the one that counts as well while the secret is being changed."""
+    other = settings.other_secret
+    return (load_secret(settings), *([other.get_secret_value().encode()] if other else []))
 
 
 def _make(path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,13 +22,14 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import make_url
+from structlog.typing import EventDict
 
 from app import demo as demo_assistant
 from app.api.dependencies import Services
 from app.database import api_keys, assistant, model_versions, training_jobs
-from app.database.api_keys import Scope
+from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, TwofoldError
 from app.main import create_app, open_database, training_runner
 from app.secret import load_secret
 from app.settings import Settings
@@ -56,6 +58,9 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=8,
                 timeout_keep_alive=30,
+                lifespan="on",  # a server that could not start does not serve
+                limit_concurrency=settings.max_connections,
+                forwarded_allow_ips=settings.trusted_proxies,
             ),
             lambda url: console.print(_banner(url, key, demo=demo, settings=settings)),
         )
@@ -75,13 +80,44 @@ def set_up_logging(settings: Settings) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _traceback_without_words,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(WordlessFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+
+
+def _traceback_without_words(_: Any, __: str, event: EventDict) -> EventDict:
+    """Where it went wrong, and with which kind of error. What an error says is left out, unless
+    it is one of ours: a library's may quote what somebody wrote."""
+    told = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_described(error))
+    return event
+
+
+class WordlessFormatter(logging.Formatter):
+    """The same for what libraries log: uvicorn tells every defect once more."""
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(_described(ei[1])) if ei[1] is not None else ""
+
+
+def _described(error: BaseException) -> Iterator[str]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        said = f": {one.message}" if isinstance(one, TwofoldError) else ""
+        yield f"{type(one).__module__}.{type(one).__qualname__}{said}"
+        for frame in traceback.extract_tb(one.__traceback__):
+            yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
+        one = one.__cause__ or one.__context__
 
 
 def _share_heaps() -> None:
@@ -134,11 +170,12 @@ async def _prepare_demo(settings: Settings, console: Console) -> str | None:
             )
         if (await database.read(model_versions.live)).model_version is None:
             await _train_first_version(database, settings, console)
-        if any(one.scope is Scope.ADMIN for one in await database.read(api_keys.everything)):
+        known = await database.read(api_keys.everything)
+        if any(Scope.ADMIN_WRITE in one.scopes for one in known):
             return None
         pepper = load_secret(settings)
         _, key = await database.write(
-            lambda c: api_keys.create(c, "demo admin", Scope.ADMIN, pepper=pepper)
+            lambda c: api_keys.create(c, "demo admin", ADMIN, pepper=pepper)
         )
         return key
     finally:

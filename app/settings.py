@@ -17,12 +17,19 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None
     """Pepper of API keys and session cookies; at least 32 characters, the same on every replica.
     Unset: a file in data_dir, made at first start."""
+    other_secret: SecretStr | None = None
+    """While the secret is being changed: a second one whose keys and sessions count as well.
+    The steps are in docs/access.md."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     guests: bool = False
     """May people chat in the browser without an API key?"""
     secure_cookies: bool = False
-    """Set it when people reach the server by https only."""
+    """Set it when people reach the server by https only: browsers then take the session's
+    cookie from no other place. A request that came by https gets a secure cookie anyway."""
+    trusted_proxies: str = "127.0.0.1"
+    """Whose word on people's addresses and on https counts; comma-separated, networks too. Behind
+    a proxy that is not named here, all people share its address and its sign-in limits."""
     embedded_worker: bool = True
     """Train inside this server's process tree; false where `twofold worker` runs beside it."""
 
@@ -53,8 +60,39 @@ class Settings(BaseSettings):
     max_training_jobs_waiting: Annotated[int, Field(ge=1)] = 8
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+
+    # What one replica takes on; beyond it: 503 with Retry-After, before anything is stored.
     max_open_turns: Annotated[int, Field(ge=1)] = 256
-    """Turns that this replica is answering or holds waiting; beyond it: 503 with Retry-After."""
+    """Turns that are stored and not yet answered, being written or waiting for an earlier one.
+    Instant answers are no such turns: they go on when there is no place left."""
+    max_generating_turns: Annotated[int, Field(ge=1)] = 64
+    """Of these, how many a generator may be writing; what is more would only wait inside it."""
+    max_arriving_turns: Annotated[int, Field(ge=1)] = 256
+    """Posted turns that are being read and stored, instant ones too."""
+    max_waiting_writes: Annotated[int, Field(ge=1, le=1000)] = 500
+    """No new turn while so many writes wait; the rest of the queue (1000) is for open turns."""
+    max_requests: Annotated[int, Field(ge=1)] = 1000
+    """Requests under way, of every kind. /livez and /readyz are answered always."""
+    max_listeners: Annotated[int, Field(ge=1)] = 500
+    """Of these, how many may wait for something to happen: event streams and `?wait=`."""
+    max_waiting_body_mb: Annotated[int, Field(ge=1)] = 64
+    """Bytes of request bodies that have arrived and are not yet answered, all together."""
+    max_connections: Annotated[int, Field(ge=1)] = 4000
+    """Open sockets, idle ones too; must be above max_requests. Beyond it uvicorn itself says
+    503, in plain text."""
+
+    # What one key, one guest or one address may ask for; beyond it: 429 with Retry-After.
+    turns_per_minute_per_key: Annotated[int, Field(ge=1)] = 6000
+    turns_per_minute_per_guest: Annotated[int, Field(ge=1)] = 60
+    max_open_turns_per_key: Annotated[int, Field(ge=1)] = 128
+    max_open_turns_per_guest: Annotated[int, Field(ge=1)] = 4
+    max_requests_per_key: Annotated[int, Field(ge=1)] = 250
+    max_requests_per_guest: Annotated[int, Field(ge=1)] = 16
+    sessions_per_minute_per_address: Annotated[int, Field(ge=1)] = 300
+    """New sessions of browsers, guests too; see trusted_proxies."""
+    failed_sign_ins_per_minute_per_address: Annotated[int, Field(ge=1)] = 30
+
+    # How long what takes time may take.
     heartbeat_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
     """A stream that has nothing to say says so this often, so that no proxy cuts it."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
@@ -64,7 +102,7 @@ class Settings(BaseSettings):
     """Then open turns may still end; what is not done by then is handed to another replica."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("secret")
+    @field_validator("secret", "other_secret")
     @classmethod
     def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None and len(secret.get_secret_value()) < 32:

@@ -30,6 +30,7 @@ from app.database.turns import NewTurn
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
 from app.errors import Overloaded, TwofoldError, Unavailable
+from app.turn_places import TurnPlaces
 from generator.interface import ChatMessage
 
 GROW_SECONDS = 0.25
@@ -42,15 +43,16 @@ log = structlog.get_logger(__name__)
 
 
 class TurnRunner:
-    def __init__(self, database: Database, chatbot: Chatbot, *, max_open: int = 256) -> None:
+    def __init__(
+        self, database: Database, chatbot: Chatbot, *, places: TurnPlaces | None = None
+    ) -> None:
+        self.places = places or TurnPlaces()
         self._database = database
         self._chatbot = chatbot
-        self._max_open = max_open
         self._worker = uuid4().hex
         self._live: dict[str, _LiveTurn] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._beats: set[asyncio.Task[None]] = set()
-        self._open = 0
         self._ends: dict[str, asyncio.Event] = {}
         """By conversation: set when one of its turns ends here. Only while somebody waits."""
         self._draining = self._closing = False
@@ -103,14 +105,16 @@ class TurnRunner:
         """Returns when the turn is stored: it may be done already, or still be answered."""
         self._admit()
         new = NewTurn(owner, conversation_id, text, self._worker, idempotency_key, deadline_seconds)
-        live = _LiveTurn()
-        self._run(live, text, _Journal(self, live, new), deadline_seconds)
-        return await live.accepted
+        with self.places.arriving(owner):
+            live = _LiveTurn()
+            self._run(live, text, _Journal(self, live, new), deadline_seconds)
+            return await live.accepted
 
     async def retry(self, owner: str, turn_id: str) -> Turn:
         """Answer a failed or cancelled turn again, from the start; only the newest of its
         conversation. One that is being answered already goes on. Raises Conflict."""
         self._admit()
+        self.places.check(owner)
         turn, begun = await self._database.write(
             lambda c: turns.retry(c, owner, turn_id, self._worker)
         )
@@ -166,14 +170,13 @@ class TurnRunner:
     def _admit(self) -> None:
         if self._closing:
             raise Overloaded("this server is shutting down; try again, it or another will answer")
-        if self._open >= self._max_open:
-            raise Overloaded("too many turns are being answered; try again shortly")
 
     def _take_up(self, turn: Turn, deadline_seconds: float | None = None) -> None:
         if self._closing:
             return  # it is ours on record: `_hand_over` gives it on
         live = _LiveTurn(turn)
         self._live[turn.id] = live
+        self.places.keep(live, turn)
         self._run(live, turn.text, _Journal(self, live, turn), deadline_seconds)
 
     def _run(
@@ -183,7 +186,6 @@ class TurnRunner:
         journal: "_Journal",
         deadline_seconds: float | None = None,
     ) -> None:
-        self._open += 1
         live.task = self._spawn(
             self._answer(live, text, journal, deadline_seconds), self._answering
         )
@@ -214,7 +216,7 @@ class TurnRunner:
             if live.turn is not None and not live.is_final:
                 await self._close_broken(live.turn)
         finally:
-            self._open -= 1
+            self.places.release(live)
             if live.turn is not None and self._live.get(live.turn.id) is live:
                 del self._live[live.turn.id]
             live.end()
@@ -412,6 +414,7 @@ class _Journal:
                 lambda c: turns.begin(c, turn.id, decide, timing, worker=worker)
             )
             if begun is not None:
+                self.runner.places.keep(self.live, begun)
                 return begun
             seconds = deadline - time.monotonic()
             if seconds <= 0:
@@ -424,7 +427,15 @@ class _Journal:
             case Turn() as turn:
                 return turn
             case NewTurn() as new:
-                return await self._database.write(lambda c: turns.accept(c, new, decide, timing))
+                return await self._database.write(lambda c: self._accepted(c, new, decide, timing))
+
+    def _accepted(
+        self, connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]
+    ) -> Turn:
+        turn = turns.accept(connection, new, decide, timing)
+        if not turn.replayed:
+            self.runner.places.hold(self.live, turn)  # no place: the row is taken back
+        return turn
 
     async def history(self) -> Sequence[ChatMessage]:
         turn = self._turn

@@ -1,36 +1,25 @@
-"""Who is asking, and whether they may. Deny by default: a route without a scope does not start."""
+"""Who is asking, and what they may do.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+A route declares who may call it (`User`, `Admin`, `anybody_known`, `everybody`); `door.py` reads
+the declarations and lets nobody through who may not pass. Here they are checked once more, where
+the route is served: two locks on each door.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.routing import APIRoute
+from fastapi import Depends, Request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from app.api.dependencies import App, Services
-from app.database import api_keys
-from app.database.api_keys import ApiKey, Scope
-from app.errors import ConfigurationError, NotAllowed, NotAuthenticated
+from app.api.dependencies import Services
+from app.api.principal import Principal
+from app.database.api_keys import USER, ApiKey, Scope
+from app.errors import NotAllowed, NotAuthenticated
 
-COOKIE = "twofold_session"
-SESSION_SECONDS = 30 * 24 * 3600
+GUEST_SECONDS = 30 * 24 * 3600
 PAGE_HEADER = "x-twofold-page"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    owner: str
-    """Whose data this is; stands in the WHERE of every query for it."""
-    scope: Scope
-    name: str
-    key_id: str | None = None
-
-    @property
-    def is_guest(self) -> bool:
-        return self.key_id is None
+READING = ("GET", "HEAD")
 
 
 async def who(request: Request, services: Services) -> Principal | None:
@@ -41,10 +30,10 @@ async def who(request: Request, services: Services) -> Principal | None:
         if kind.casefold() != "bearer":
             raise NotAuthenticated("use `Authorization: Bearer <API key>`")
         return await by_key(key.strip(), services)
-    cookie = request.cookies.get(COOKIE)
+    cookie = request.cookies.get(cookie_name(services))
     if cookie is None:
         return None
-    if request.method not in ("GET", "HEAD") and PAGE_HEADER not in request.headers:
+    if request.method not in READING and PAGE_HEADER not in request.headers:
         # Another site can send our cookie along with a form, but never with this header.
         raise NotAllowed(f"with a session cookie this needs the header {PAGE_HEADER}", code="csrf")
     return await _by_cookie(cookie, services)
@@ -52,58 +41,84 @@ async def who(request: Request, services: Services) -> Principal | None:
 
 async def by_key(key: str, services: Services) -> Principal:
     """Raises NotAuthenticated."""
-    found = await services.database.read(lambda c: api_keys.find(c, key, pepper=services.secret))
+    found = await services.keys.of_key(key)
     if found is None:
-        raise NotAuthenticated("this API key is not known, or was revoked")
-    return await _principal(found, services)
+        raise NotAuthenticated("this API key is not known, has expired, or was revoked")
+    return _holder(found)
 
 
 def new_guest() -> Principal:
-    return Principal(f"guest:{uuid4().hex}", Scope.USER, "guest")
+    return _guest(f"guest:{uuid4().hex}")
 
 
-def cookie_for(principal: Principal, services: Services) -> str:
-    subject = f"key:{principal.key_id}" if principal.key_id else principal.owner
+def _guest(owner: str) -> Principal:
+    return Principal(owner, USER, "guest")
+
+
+def _holder(key: ApiKey) -> Principal:
+    return Principal(f"key:{key.id}", key.scopes, key.name, key.id)
+
+
+# --- the pages' cookie ---
+
+
+def cookie_name(services: Services) -> str:
+    """With the prefix, browsers take it over https only, for this host only: neither a
+    subdomain nor plain http can put a session of its own in the place of ours."""
+    return "__Host-twofold_session" if services.settings.secure_cookies else "twofold_session"
+
+
+def cookie_for(principal: Principal, session_id: str | None, services: Services) -> str:
+    subject = principal.owner if session_id is None else f"key:{session_id}"
     return _signer(services).dumps(subject)
 
 
+def session_in(request: Request, services: Services) -> str | None:
+    """The id of the key's session that this browser has; it may have ended."""
+    kind, _, value = _subject(request.cookies.get(cookie_name(services), ""), services)
+    return value if kind == "key" else None
+
+
 async def _by_cookie(cookie: str, services: Services) -> Principal | None:
+    kind, _, value = _subject(cookie, services)
+    if kind == "guest" and services.settings.guests:
+        return _guest(f"guest:{value}")
+    if kind == "key":
+        found = await services.keys.of_session(value)
+        return _holder(found) if found else None
+    return None
+
+
+def _subject(cookie: str, services: Services) -> tuple[str, str, str]:
     try:
-        subject = _signer(services).loads(cookie, max_age=SESSION_SECONDS)
+        return str(_signer(services).loads(cookie, max_age=GUEST_SECONDS)).partition(":")
     except BadSignature:
-        return None
-    kind, _, key_id = str(subject).partition(":")
-    if kind == "guest":
-        guest = Principal(str(subject), Scope.USER, "guest")
-        return guest if services.settings.guests else None
-    found = await services.database.read(lambda c: api_keys.get_living(c, key_id))
-    return await _principal(found, services) if found else None
-
-
-async def _principal(key: ApiKey, services: Services) -> Principal:
-    if key.last_used_at is None or datetime.now(UTC) - key.last_used_at > timedelta(minutes=1):
-        await services.database.write(lambda c: api_keys.mark_used(c, key.id))
-    return Principal(f"key:{key.id}", key.scope, key.name, key.id)
+        return "", "", ""
 
 
 def _signer(services: Services) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(services.secret, salt="twofold-session")
+    # Signs with the last of the list, and takes the signatures of all.
+    return URLSafeTimedSerializer(list(reversed(services.secrets)), salt="twofold-session")
 
 
-# --- the scopes a route can declare ---
+# --- who may call a route ---
+
+Declaration = Literal["user", "admin", "anybody_known", "everybody"]
 
 
-async def user(request: Request, services: App) -> Principal:
-    principal = await who(request, services)
-    if principal is None:
-        raise NotAuthenticated("send an API key, or start a session")
-    return principal
+async def user(request: Request) -> Principal:
+    """May chat."""
+    return _passed("user", request)
 
 
-async def admin(principal: Annotated[Principal, Depends(user)]) -> Principal:
-    if principal.scope is not Scope.ADMIN:
-        raise NotAllowed("this needs a key of scope admin")
-    return principal
+async def admin(request: Request) -> Principal:
+    """May look at everything of the operator's (GET), or change it (any other method)."""
+    return _passed("admin", request)
+
+
+async def anybody_known(request: Request) -> Principal:
+    """Has a key or a session, whatever it is good for."""
+    return _passed("anybody_known", request)
 
 
 async def everybody() -> None:
@@ -112,24 +127,49 @@ async def everybody() -> None:
 
 User = Annotated[Principal, Depends(user)]
 Admin = Annotated[Principal, Depends(admin)]
-DeclaredScope = Literal["user", "admin", "everybody"]
+Known = Annotated[Principal, Depends(anybody_known)]
 
-_SCOPES: dict[Any, DeclaredScope] = {user: "user", admin: "admin", everybody: "everybody"}
-
-
-def declared_scopes(router: APIRouter) -> list[tuple[APIRoute, DeclaredScope]]:
-    """Each route with its scope. Raises ConfigurationError where one declares none."""
-    scopes: list[tuple[APIRoute, DeclaredScope]] = []
-    for route in router.routes:
-        if isinstance(route, APIRoute):
-            declared = [call for call in _calls(route.dependant) if call in _SCOPES]
-            if not declared:
-                raise ConfigurationError(f"{route.path} declares no scope; see app/api/auth.py")
-            scopes.append((route, "admin" if admin in declared else _SCOPES[declared[0]]))
-    return scopes
+DECLARATIONS: Mapping[Callable[..., Awaitable[Any]], Declaration] = {
+    # What asks for more comes first: a route that declares two of them means both.
+    admin: "admin",
+    user: "user",
+    anybody_known: "anybody_known",
+    everybody: "everybody",
+}
 
 
-def _calls(dependant: Any) -> Iterator[Any]:
+def needed(declaration: Declaration, method: str) -> Scope | None:
+    """The scope that a key must have to call a route of this declaration with this method."""
+    if declaration == "user":
+        return Scope.CHAT
+    if declaration == "admin":
+        return Scope.ADMIN_READ if method in READING else Scope.ADMIN_WRITE
+    return None
+
+
+def let_through(
+    declaration: Declaration, method: str, principal: Principal | None
+) -> Principal | None:
+    """Raises NotAuthenticated or NotAllowed."""
+    if declaration == "everybody":
+        return principal
+    if principal is None:
+        raise NotAuthenticated("send an API key, or start a session")
+    scope = needed(declaration, method)
+    if scope is not None and scope not in principal.scopes:
+        raise NotAllowed(f"this needs a key of scope {scope}")
+    return principal
+
+
+def _passed(declaration: Declaration, request: Request) -> Principal:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    passed = let_through(declaration, request.method, principal)
+    assert passed is not None
+    return passed
+
+
+def calls_of(dependant: Any) -> Iterator[Any]:
+    """Everything that a route depends on, at any depth."""
     yield dependant.call
     for part in dependant.dependencies:
-        yield from _calls(part)
+        yield from calls_of(part)

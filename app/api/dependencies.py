@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 
+from app.api.admission import Admission
+from app.api.key_ring import KeyRing
 from app.database.database import Database
 from app.dialogue.chatbot import Chatbot
 from app.live import LiveAssistant
@@ -17,13 +19,20 @@ from app.turn_runner import TurnRunner
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: Settings
-    secret: bytes
+    secrets: tuple[bytes, ...]
+    """The present one first; a second while it is being changed."""
     database: Database
     chatbot: Chatbot
     live: LiveAssistant
     turns: TurnRunner
     training: TrainingRunner | None
     """None where separate workers train."""
+    keys: KeyRing
+    admission: Admission
+
+    @property
+    def secret(self) -> bytes:
+        return self.secrets[0]
 
 
 async def _services(request: Request) -> Services:

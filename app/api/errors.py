@@ -1,5 +1,7 @@
 """Every error as application/problem+json (RFC 9457): a code, a sentence, never the input."""
 
+import math
+import random
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
@@ -22,6 +24,7 @@ STATUS: dict[type[errors.TwofoldError], int] = {
     errors.Conflict: 409,
     errors.IdempotencyMismatch: 422,
     errors.LostFence: 409,
+    errors.QuotaExceeded: 429,
     errors.Overloaded: 503,
     errors.Unavailable: 503,
 }
@@ -33,6 +36,7 @@ _HTTP_CODES = {
     405: ("method_not_allowed", "Method not allowed"),
     413: ("too_large", "Content too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
+    503: ("overloaded", "Not available at the moment"),
 }
 
 _TITLES = {
@@ -41,6 +45,7 @@ _TITLES = {
     404: "Not found",
     409: "Conflict",
     422: "Invalid input",
+    429: "Too many requests",
     500: "Internal error",
     503: "Not available at the moment",
 }
@@ -80,6 +85,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _defect)
 
 
+async def answer(request: Request, error: Exception) -> JSONResponse:
+    """For what is refused outside a route, where no exception handler is asked."""
+    return await (_ours if isinstance(error, errors.TwofoldError) else _http)(request, error)
+
+
+def retry_after(seconds: float) -> str:
+    """Up to half as much again, drawn: those who were refused together come back apart."""
+    return str(math.ceil(max(1.0, seconds) * random.uniform(1.0, 1.5)))
+
+
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.TwofoldError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
@@ -87,7 +102,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
         return await _defect(request, error)
     headers: dict[str, str] = {}
     if isinstance(error, errors.Overloaded):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
+        headers["Retry-After"] = retry_after(error.retry_after_seconds)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(request, status, error.code, error.message, headers=headers)
@@ -139,6 +154,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         404: "there is nothing at this address",
         405: "this address does not take this method",
         413: "the body is larger than this server takes",
+        503: "this server has more to read than it can hold; try again shortly",
     }.get(error.status_code, str(error.detail))
     headers = dict(error.headers) if error.headers else None
     return problem(request, error.status_code, code, detail, title=title, headers=headers)

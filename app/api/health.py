@@ -3,11 +3,12 @@
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from app.api.admission import always
 from app.api.auth import everybody
 from app.api.dependencies import App
 from app.errors import Unavailable
 
-router = APIRouter(tags=["health"], dependencies=[Depends(everybody)])
+router = APIRouter(tags=["health"], dependencies=[Depends(everybody), Depends(always)])
 
 
 class Alive(BaseModel):

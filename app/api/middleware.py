@@ -47,7 +47,8 @@ class BodyLimitMiddleware:
 
 
 class RequestIdMiddleware:
-    """Logs method, path, status and milliseconds; never a query, a header or a body."""
+    """Logs method, route, status and milliseconds; never an address as it was sent, a query, a
+    header or a body: people put keys and words into all of them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -78,7 +79,7 @@ class RequestIdMiddleware:
                 log.debug(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=scope.get("route_path", ""),
                     status=status,
                     milliseconds=round((time.perf_counter() - start) * 1000, 2),
                 )

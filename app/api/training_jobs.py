@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api import sse
+from app.api import admission, sse
 from app.api.auth import admin
 from app.api.dependencies import App, Id, In, Out, Services
 from app.api.sse import Event
@@ -88,7 +88,7 @@ async def show(job_id: Id, app: App) -> Job:
     return shown(await app.database.read(lambda c: training_jobs.get(c, job_id)))
 
 
-@router.get("/{job_id}/events", response_model=None)
+@router.get("/{job_id}/events", response_model=None, dependencies=[Depends(admission.listening)])
 async def events(job_id: Id, app: App) -> Response:
     """`progress` whenever the job has moved, `done` at its end."""
     await app.database.read(lambda c: training_jobs.get(c, job_id))

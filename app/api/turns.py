@@ -7,11 +7,11 @@ from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
-from app.api import sse
+from app.api import admission, sse
 from app.api.auth import User
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out, Services
 from app.api.sse import Event
@@ -147,6 +147,7 @@ class Explanation(Out):
     status_code=201,
     response_model=Turn,
     responses=EVENT_STREAM | STORED,
+    dependencies=[Depends(admission.turn)],
 )
 async def post(
     conversation_id: Id,
@@ -186,7 +187,7 @@ async def index(
     return TurnPage(items=[shown(one, app.live.replies) for one in items], next_cursor=older)
 
 
-@router.get("/turns/{turn_id}")
+@router.get("/turns/{turn_id}", dependencies=[Depends(admission.listening)])
 async def show(
     turn_id: Id, principal: User, app: App, wait: Annotated[float, Query(ge=0, le=30)] = 0
 ) -> Turn:
@@ -198,7 +199,12 @@ async def show(
     return shown(turn, app.live.replies)
 
 
-@router.get("/turns/{turn_id}/events", response_model=None, responses=EVENT_STREAM)
+@router.get(
+    "/turns/{turn_id}/events",
+    response_model=None,
+    responses=EVENT_STREAM,
+    dependencies=[Depends(admission.listening)],
+)
 async def events(
     turn_id: Id,
     principal: User,
@@ -213,7 +219,10 @@ async def events(
 
 
 @router.post(
-    "/turns/{turn_id}/retry", response_model=Turn, responses=EVENT_STREAM | STORED | NOT_NEWEST
+    "/turns/{turn_id}/retry",
+    response_model=Turn,
+    responses=EVENT_STREAM | STORED | NOT_NEWEST,
+    dependencies=[Depends(admission.turn)],
 )
 async def retry(
     turn_id: Id, principal: User, app: App, request: Request, response: Response
@@ -243,7 +252,7 @@ async def unrate(turn_id: Id, principal: User, app: App) -> None:
     await app.database.write(lambda c: turns.rate(c, principal.owner, turn_id, None))
 
 
-@router.post("/route")
+@router.post("/route", dependencies=[Depends(admission.turn)])
 async def explain(question: Question, principal: User, app: App) -> Explanation:
     """What would be decided, and why. Answers and stores nothing."""
     state = DialogueState()

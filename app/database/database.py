@@ -37,6 +37,10 @@ class Database:
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def waiting_writes(self) -> int:
+        return self._writer.waiting
+
     async def write(self, operation: Operation[T]) -> T:
         """One short transaction; returns after its commit."""
         return await self._writer.submit(operation)

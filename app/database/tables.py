@@ -246,11 +246,33 @@ api_keys = Table(
     metadata,
     _id(),
     Column("name", String(100), nullable=False),
-    Column("scope", String(16), nullable=False),
+    Column("scopes", String(100), nullable=False),  # names with a space between, as OAuth has them
     Column("prefix", String(16), nullable=False, unique=True),
     Column("hash", String(64), nullable=False),
+    Column("pepper", String(16)),  # a mark of the secret that the hash was made with
     Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
     Column("last_used_at", Double),
     Column("revoked_at", Double),
-    CheckConstraint("scope IN ('user', 'admin')", name="scope"),
 )
+
+key_sessions = Table(
+    "key_sessions",
+    metadata,
+    _id(),
+    Column("key_id", String(32), ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("ix_key_sessions_key_id_created_at", "key_id", "created_at"),
+)
+"""Who signed in with a key, in a browser, and has not signed out. Guests have no row."""
+
+access = Table(
+    "access",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("pepper", String(16)),
+)
+"""One row. `revision` rises whenever somebody loses a right: replicas forget what they know
+of keys then. `pepper` marks the secret that all replicas must have."""

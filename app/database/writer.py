@@ -81,6 +81,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Operations that no commit has taken up yet."""
+        return len(self._waiting)
+
     async def submit(self, operation: Operation[T]) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

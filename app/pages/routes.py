@@ -7,13 +7,14 @@ from types import MappingProxyType
 from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.auth import everybody
+from app.api.door import documented
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -57,12 +58,19 @@ async def admin_page(request: Request) -> HTMLResponse:
     return _templates.TemplateResponse(request, "admin.html", headers=PAGE_HEADERS)
 
 
+@router.get("/openapi.json")
+async def openapi(request: Request) -> JSONResponse:
+    return JSONResponse(documented(request.app))
+
+
 def mount_static(app: FastAPI) -> None:
     """Add `/static` to the server; the pages come with `router`."""
     app.mount("/static", _PageFiles(directory=_HERE / "static"), name="static")
 
 
 class _PageFiles(StaticFiles):
+    open_to_everybody = True  # for app/api/door.py, which lets nothing pass that does not say so
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers.update(PAGE_HEADERS)

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.api.dependencies import Services
 from app.database import api_keys, intents, model_versions
-from app.database.api_keys import Scope
+from app.database.api_keys import ADMIN, USER, Scope
 from app.database.database import Database
 from app.live import LoadClassifier
 from app.main import create_app
@@ -69,11 +69,11 @@ def serving(
 
     database.write_now(migrate)
 
-    def key(name: str, scope: Scope) -> dict[str, str]:
-        _, secret = database.write_now(lambda c: api_keys.create(c, name, scope, pepper=pepper))
+    def key(name: str, scopes: frozenset[Scope]) -> dict[str, str]:
+        _, secret = database.write_now(lambda c: api_keys.create(c, name, scopes, pepper=pepper))
         return {"Authorization": f"Bearer {secret}"}
 
-    user, other, admin = key("ada", Scope.USER), key("bob", Scope.USER), key("op", Scope.ADMIN)
+    user, other, admin = key("ada", USER), key("bob", USER), key("op", ADMIN)
     if teach:
         database.write_now(_teach)
     database.close()

@@ -21,6 +21,7 @@ from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.turn import Turn, TurnStatus
 from app.errors import LostFence, NotFound, Overloaded, Unavailable
+from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
 from generator.interface import Generator, GeneratorUnavailable, Passage
 from generator.scripted import ScriptedGenerator
@@ -45,14 +46,14 @@ async def no_passages(question: str) -> Sequence[Passage]:
     return ()
 
 
-def a_runner(database: Database, generator: Generator, **options: int) -> TurnRunner:
+def a_runner(database: Database, generator: Generator, **options: TurnPlaces) -> TurnRunner:
     chatbot = Chatbot(NothingIsKnown(), RoutingPolicy(), generator, no_passages)
     return TurnRunner(database, chatbot, **options)
 
 
 @asynccontextmanager
 async def running(
-    database: Database, generator: Generator, **options: int
+    database: Database, generator: Generator, **options: TurnPlaces
 ) -> AsyncIterator[TurnRunner]:
     runner = a_runner(database, generator, **options)
     await runner.start()
@@ -316,17 +317,18 @@ def test_what_is_not_done_at_closing_is_handed_over_with_its_text(database: Data
 
 def test_too_many_open_turns_are_turned_away_until_one_ends(database: Database) -> None:
     places = [conversation(database) for _ in range(3)]
+    full_at_two = TurnPlaces(TurnLimits(open=2))
     go_on = asyncio.Event()
 
     async def scene() -> Turn:
         generator = ScriptedGenerator(["One two."], wait_before={1: go_on})
-        async with running(database, generator, max_open=2) as runner:
+        async with running(database, generator, places=full_at_two) as runner:
             first, _ = [await runner.post("ada", place, "hi") for place in places[:2]]
             with pytest.raises(Overloaded):
                 await runner.post("ada", places[2], "hi")
             go_on.set()
             await runner.final("ada", first.id)
-            await eventually(lambda: _is(runner._open < 2))
+            await eventually(lambda: _is(runner.places.open < 2))
             turn = await runner.post("ada", places[2], "hi")
             return await runner.final("ada", turn.id)
 

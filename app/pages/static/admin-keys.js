@@ -4,13 +4,17 @@ import { api, at } from "./api.js";
 import { attempt, confirmed, field, h, onSubmit, problemLine, toast } from "./dom.js";
 import { dateTime } from "./format.js";
 
+const ROLES = { user: ["chat"], observer: ["chat", "admin:read"], admin: ["admin"] };
+
+const LIVES = [["", "never"], ["30", "in 30 days"], ["90", "in 90 days"], ["365", "in a year"]];
+
 export class KeysSection {
   constructor(panel) {
     this.list = h("ul", { class: "rows keys-list", testid: "key-list" });
     this.shown = null;
     this.once = h("div", { testid: "key-once-place", role: "status" });
     panel.append(
-      h("header", { class: "panel-head" }, h("div", {}, h("h1", {}, "Keys"), h("p", { class: "lead" }, "A user key chats; an admin key may do all that this page does."))),
+      h("header", { class: "panel-head" }, h("div", {}, h("h1", {}, "Keys"), h("p", { class: "lead" }, "A user key chats, an observer sees this page, an admin may change what is here."))),
       this.form(),
       this.once,
       this.list,
@@ -24,16 +28,18 @@ export class KeysSection {
 
   form() {
     const name = h("input", { required: true, maxlength: 100, autocomplete: "off", placeholder: "What it is for", testid: "key-name" });
-    const scope = h("select", { testid: "key-scope" }, h("option", { value: "user" }, "user"), h("option", { value: "admin" }, "admin"));
+    const scope = h("select", { testid: "key-scope" }, ...Object.keys(ROLES).map((role) => h("option", { value: role }, role)));
+    const days = h("select", { testid: "key-days" }, ...LIVES.map(([value, said]) => h("option", { value }, said)));
     const form = h(
       "form",
       { class: "sheet stack", novalidate: true },
-      h("div", { class: "pair wide-first" }, field("Name", name), field("Scope", scope)),
+      h("div", { class: "pair" }, field("Name", name), field("May", scope), field("Ends", days)),
       problemLine(),
       h("div", { class: "row" }, h("button", { type: "submit", class: "button primary", testid: "create-key" }, "Create key")),
     );
     onSubmit(form, async () => {
-      const made = await api.post("admin/keys", { name: name.value.trim(), scope: scope.value });
+      const ends = days.value === "" ? null : new Date(Date.now() + Number(days.value) * 86_400_000).toISOString();
+      const made = await api.post("admin/keys", { name: name.value.trim(), scopes: ROLES[scope.value], expires_at: ends });
       form.reset();
       this.showOnce(made);
       await this.show();
@@ -71,12 +77,16 @@ export class KeysSection {
     const line = problemLine();
     const revoke = h("button", { type: "button", class: "button small danger", testid: "revoke-key", onClick: () => this.revoke(key, revoke, line) }, "Revoke");
     const used = key.last_used_at ? `used ${dateTime(key.last_used_at)}` : "never used";
+    const ends = key.expires_at ? `, ends ${dateTime(key.expires_at)}` : "";
+    const expired = key.expires_at && new Date(key.expires_at) <= new Date();
+    const isAdmin = key.scopes.includes("admin:write");
     return h(
       "li",
       { class: "key-row", testid: "key-row", data: { key: key.id, revoked: key.revoked_at !== null } },
-      h("span", { class: "row-main" }, h("bdi", {}, key.name), h("small", {}, h("code", {}, `${key.prefix}…`), ` made ${dateTime(key.created_at)}, ${used}`)),
-      h("span", { class: `badge ${key.scope === "admin" ? "generate" : ""}` }, key.scope),
+      h("span", { class: "row-main" }, h("bdi", {}, key.name), h("small", {}, h("code", {}, `${key.prefix}…`), ` made ${dateTime(key.created_at)}, ${used}${ends}`)),
+      h("span", { class: `badge ${isAdmin ? "generate" : ""}` }, key.scopes.join(", ")),
       key.revoked_at ? h("span", { class: "badge failed" }, "revoked") : revoke,
+      expired && !key.revoked_at ? h("span", { class: "badge failed" }, "expired") : "",
       line,
     );
   }

@@ -43,13 +43,13 @@ async function start() {
 }
 
 function enter(session) {
-  if (session.scope !== "admin") {
+  if (!session.scopes.includes("admin:read")) {
     const who = session.guest ? "as a guest" : `with the key “${session.name}”`;
-    return ask(`You are signed in ${who}. This page needs a key of scope admin.`);
+    return ask(`You are signed in ${who}. This page needs a key with the scope admin:read.`);
   }
   byId("gate").hidden = true;
   byId("office").hidden = false;
-  byId("session-name").textContent = session.name;
+  byId("session-name").textContent = session.scopes.includes("admin:write") ? session.name : `${session.name} (looks on)`;
   show();
 }
 

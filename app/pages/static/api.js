@@ -132,6 +132,6 @@ export async function* eventsUntil(last, open, { signal, onDrop = () => {}, atte
 }
 
 const isPassing = (error) =>
-  !(error instanceof Problem) || error.status === 0 || [502, 503, 504].includes(error.status);
+  !(error instanceof Problem) || error.status === 0 || [429, 502, 503, 504].includes(error.status);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

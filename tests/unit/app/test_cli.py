@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import VERSION, cli
 from app.database import api_keys, documents, intents
-from app.database.api_keys import Scope
+from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
 from app.errors import ConfigurationError, InvalidInput, NotFound, TwofoldError
 from app.secret import load_secret
@@ -72,16 +72,40 @@ def test_a_created_key_opens_with_its_scope(twofold: Run, folder: Path) -> None:
     key = twofold("keys", "create", "Ada", "--scope", "admin").output.strip()
     pepper = load_secret(Settings(_env_file=None))
     database = opened(folder)
-    found = database.read_now(lambda c: api_keys.find(c, key, pepper=pepper))
+    prefix = api_keys.prefix_of(key)
+    keys, _ = database.read_now(lambda c: api_keys.living(c, [prefix], []))
     database.close()
-    assert (found.name, found.scope) == ("Ada", Scope.ADMIN)
+    assert keys[prefix].hash == api_keys.hash_of(key, pepper)
+    assert (keys[prefix].key.name, keys[prefix].key.scopes) == ("Ada", ADMIN)
+
+
+def test_a_key_has_the_scopes_and_the_end_that_it_was_made_with(twofold: Run, folder: Path) -> None:
+    twofold("keys", "create", "eyes", "--scope", "chat", "--scope", "admin:read", "--days", 30)
+    database = opened(folder)
+    (key,) = database.read_now(api_keys.everything)
+    database.close()
+    assert key.scopes == {Scope.CHAT, Scope.ADMIN_READ}
+    assert key.expires_at is not None
+    assert (key.expires_at - key.created_at).days in (29, 30)
+
+
+def test_a_secret_that_was_lost_ends_every_key_and_says_so(twofold: Run, folder: Path) -> None:
+    old = twofold("keys", "create", "Ada").output.strip()
+    (folder / "var" / "secret").unlink()
+    refused = twofold("keys", "create", "Bob", fails=True).exception
+    assert isinstance(refused, ConfigurationError)
+    assert "start-over" in refused.message
+    assert " old-secret " in twofold("keys", "list").output
+    assert twofold("keys", "start-over", "--yes").output == "1 keys revoked\n"
+    assert " revoked " in twofold("keys", "list").output
+    assert twofold("keys", "create", "Bob").output.strip() != old
 
 
 def test_keys_are_listed_without_their_secret_and_revoked(twofold: Run) -> None:
     key = twofold("keys", "create", "Ada").output.strip()
     listed = twofold("keys", "list").output
     key_id, scope, prefix, state, name = listed.split()
-    assert (scope, state, name) == ("user", "living", "Ada")
+    assert (scope, state, name) == ("chat", "living", "Ada")
     assert prefix == f"{key[:12]}…"
     assert key not in listed
     twofold("keys", "revoke", key_id)
@@ -91,7 +115,9 @@ def test_keys_are_listed_without_their_secret_and_revoked(twofold: Run) -> None:
 
 
 def test_an_unknown_scope_is_refused(twofold: Run) -> None:
-    assert "user or admin" in twofold("keys", "create", "Ada", "--scope", "god", fails=True).output
+    said = twofold("keys", "create", "Ada", "--scope", "god", fails=True).output
+    assert "no such scope" in said
+    assert "god" not in said
 
 
 def test_imported_data_is_there_once_and_comes_out_again(

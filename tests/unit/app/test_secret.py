@@ -52,7 +52,7 @@ def test_a_configured_secret_needs_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "short", "\n" * 40])
 def test_a_damaged_secret_is_refused_with_the_remedy(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
-    with pytest.raises(ConfigurationError, match="damaged; delete it"):
+    with pytest.raises(ConfigurationError, match=r"damaged; restore it .*start-over"):
         load_secret(settings_in(tmp_path))
 
 
