@@ -89,7 +89,11 @@ def create_app(
         auth.declared_scopes(router)  # deny by default: a route without a scope does not start
         app.include_router(router)
     pages.mount_static(app)
-    app.add_middleware(BodyLimitMiddleware, most_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        most_bytes=settings.max_body_bytes,
+        most_seconds=settings.body_seconds,
+    )
     app.add_middleware(RequestIdMiddleware)
     errors.install(app)
     return app

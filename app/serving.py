@@ -18,6 +18,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app import demo as demo_assistant
+from app.connections import patient_protocol
 from app.database import api_keys, assistant, model_versions, training_jobs
 from app.database.api_keys import Scope
 from app.database.database import Database
@@ -41,6 +42,8 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
                 create_app(settings),
                 host=settings.host,
                 port=settings.port,
+                http=patient_protocol(settings),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

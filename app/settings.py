@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     max_training_jobs_waiting: Annotated[int, Field(ge=1)] = 8
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A request whose headers have not arrived by then is cut off with 408."""
+    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """The same for its body, from the end of the headers on."""
+    max_unfinished_requests: Annotated[int, Field(ge=1)] = 512
+    """Connections that have not sent a whole request yet; one too many ends the oldest."""
     max_open_turns: Annotated[int, Field(ge=1)] = 256
     """Turns that this replica is answering or holds waiting; beyond it: 503 with Retry-After."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
