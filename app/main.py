@@ -12,6 +12,7 @@ from app.api import (
     auth,
     conversations,
     documents,
+    erasure,
     errors,
     health,
     intents,
@@ -25,10 +26,12 @@ from app.api.dependencies import Services
 from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
+from app.database.erasure import Retention
 from app.database.migration import migrate
 from app.dialogue.chatbot import Chatbot, FindPassages
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
+from app.eraser import Eraser
 from app.errors import ConfigurationError
 from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
@@ -53,6 +56,7 @@ ROUTERS = (
     model_versions.router,
     documents.router,
     keys.router,
+    erasure.router,
     health.router,
     pages.router,
 )
@@ -118,13 +122,15 @@ async def running(
     )
     turn_runner = TurnRunner(database, chatbot, max_open=settings.max_open_turns)
     training = training_runner(database, settings) if settings.embedded_worker else None
+    eraser = Eraser(database, retention(settings), stop=turn_runner.stop)
     tasks: list[asyncio.Task[None]] = []
     try:
         await live.start()
         await turn_runner.start()
+        tasks.append(asyncio.create_task(eraser.run_forever()))
         if training is not None:
             tasks.append(asyncio.create_task(training.run_forever()))
-        yield Services(settings, secret, database, chatbot, live, turn_runner, training)
+        yield Services(settings, secret, database, chatbot, live, turn_runner, training, eraser)
     finally:
         for task in tasks:
             task.cancel()
@@ -153,6 +159,10 @@ def load_classifier(artifact: bytes) -> IntentClassifier:
     from intent.classifier import GRUClassifier
 
     return GRUClassifier.load(artifact)
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(days=settings.retention_days, guest_days=settings.guest_retention_days)
 
 
 def training_runner(database: Database, settings: Settings) -> TrainingRunner:

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     """Connections that have not sent a whole request yet; one too many ends the oldest."""
     max_open_turns: Annotated[int, Field(ge=1)] = 256
     """Turns that this replica is answering or holds waiting; beyond it: 503 with Retry-After."""
+    retention_days: Annotated[float, Field(ge=0)] = 0
+    """Conversations go this long after their last turn; 0 keeps them."""
+    guest_retention_days: Annotated[float, Field(ge=0)] = 0
+    """The same for guests, whose cookie opens theirs for 30 days; 0: as retention_days."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("secret")

@@ -6,7 +6,7 @@ adopts turns whose worker is gone.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import structlog
 
-from app.database import turns
+from app.database import erasure, turns
 from app.database.database import Database
 from app.database.turns import NewTurn
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
@@ -25,6 +25,7 @@ from generator.interface import ChatMessage
 GROW_SECONDS = 0.25
 RENEW_SECONDS = 4.0
 RECOVER_SECONDS = 5.0
+ERASED_SECONDS = 0.5
 POLL_SECONDS = 0.25
 """How often we look at a turn, or for our turn to come, where another replica may be at work."""
 
@@ -52,6 +53,7 @@ class TurnRunner:
             (self._grow, GROW_SECONDS),
             (self._renew, RENEW_SECONDS),
             (self._recover, RECOVER_SECONDS),
+            (self._stop_erased, ERASED_SECONDS),
         ):
             self._spawn(self._regularly(beat, every))
 
@@ -123,6 +125,13 @@ class TurnRunner:
         if live is not None and live.task:
             live.task.cancel()
         return turn
+
+    def stop(self, turn_ids: Collection[str]) -> None:
+        """Those of them that this process answers: they are no longer there."""
+        for turn_id in turn_ids:
+            live = self._live.get(turn_id)
+            if live is not None and live.task and not live.is_final:
+                live.task.cancel()
 
     # --- inside ---
 
@@ -218,6 +227,11 @@ class TurnRunner:
             live = self._live.get(turn_id)
             if live is not None and live.task and not live.is_final:
                 live.task.cancel()  # cancelled or taken over elsewhere: stop the engine
+
+    async def _stop_erased(self) -> None:
+        """Another replica, or a command, may have taken out what we are answering."""
+        if mine := list(self._live):
+            self.stop(await self._database.read(lambda c: erasure.gone(c, mine)))
 
     async def _recover(self, *, all_open: bool = False) -> None:
         adopted = await self._database.write(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.database.database import Database
 from app.dialogue.chatbot import Chatbot
+from app.eraser import Eraser
 from app.live import LiveAssistant
 from app.settings import Settings
 from app.training_runner import TrainingRunner
@@ -24,6 +25,7 @@ class Services:
     turns: TurnRunner
     training: TrainingRunner | None
     """None where separate workers train."""
+    eraser: Eraser
 
 
 def _services(request: Request) -> Services:

@@ -21,6 +21,7 @@ from app.dialogue.routing import Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
+from app.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["turns"], route_class=StrictRoute)
 
@@ -274,8 +275,11 @@ async def _events(
     """`accepted`, `decision`, `delta`…, then `done` or `failed`; ids are fence.offset."""
     fence, offset = _position(last_event_id)
     told_acceptance = told_decision = last_event_id is not None
-    async with aclosing(app.turns.watch(owner, turn_id)) as grown:
+    async with aclosing(_watched(app, owner, turn_id)) as grown:
         async for turn in grown:
+            if turn is None:
+                yield Event("failed", {"turn": None, "code": "erased"})
+                return
             text = turn.reply.text if turn.reply else ""
             if fence is not None and turn.fence != fence and offset > 0:
                 yield Event("reset", {}, id=f"{turn.fence}.0")
@@ -302,6 +306,16 @@ async def _events(
                     "code": turn.error_code or turn.status.value,
                 }
                 yield Event("failed", failed, id=f"{fence}.{offset}")
+
+
+async def _watched(app: Services, owner: str, turn_id: str) -> AsyncGenerator[domain.Turn | None]:
+    """None at the end, when the turn was erased while somebody listened."""
+    async with aclosing(app.turns.watch(owner, turn_id)) as grown:
+        try:
+            async for turn in grown:
+                yield turn
+        except NotFound:
+            yield None
 
 
 def _position(last_event_id: str | None) -> tuple[int | None, int]:

@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,7 +28,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Entry:
-    operation: Operation[Any]
+    operation: Callable[[Any], Any]
+    alone: bool = False
+    """Outside any transaction; it gets the driver's connection."""
     future: "Future[Any]" = field(default_factory=Future)
 
 
@@ -47,6 +50,10 @@ class Writer:
     async def submit(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._enqueue(operation))
 
+    async def submit_alone(self, operation: Callable[[Any], T]) -> T:
+        """Between two commits and in no transaction; `operation` gets the driver's connection."""
+        return await asyncio.wrap_future(self._enqueue(operation, alone=True))
+
     def submit_and_wait(self, operation: Operation[T]) -> T:
         """For code without an event loop: the CLI and the start of the server."""
         return self._enqueue(operation).result()
@@ -59,8 +66,8 @@ class Writer:
             self._queue.put(None)
             self._thread.join()
 
-    def _enqueue(self, operation: Operation[T]) -> "Future[T]":
-        entry = _Entry(operation)
+    def _enqueue(self, operation: Callable[[Any], T], *, alone: bool = False) -> "Future[T]":
+        entry = _Entry(operation, alone)
         with self._entrance:
             if self._closed:
                 raise Unavailable("the server is shutting down")
@@ -73,7 +80,11 @@ class Writer:
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
             batch, closing = self._gather(first)
-            self._commit([one for one in batch if one.future.set_running_or_notify_cancel()])
+            wanted = [one for one in batch if one.future.set_running_or_notify_cancel()]
+            self._commit([one for one in wanted if not one.alone])
+            for entry in wanted:
+                if entry.alone:
+                    self._run_alone(entry)
             if closing:
                 return
 
@@ -88,6 +99,13 @@ class Writer:
                 return batch, True
             batch.append(entry)
         return batch, False
+
+    def _run_alone(self, entry: _Entry) -> None:
+        try:
+            with closing(self._engine.raw_connection()) as connection:
+                entry.future.set_result(entry.operation(connection.driver_connection))
+        except Exception as error:
+            _fail(entry, error)
 
     def _commit(self, batch: list[_Entry]) -> None:
         if not batch:

@@ -257,6 +257,7 @@ function apply({ name, data }, view) {
   else if (name === "decision") view.decide(data);
   else if (name === "delta") view.append(data.text, data.offset);
   else if (name === "reset") view.setReply("");
+  else if (data.turn === null) view.fail(new Problem({ detail: "This conversation was deleted." }));
   else if (name === "done" || name === "failed") view.show(data.turn);
 }
 
