@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from app.database import erasure
+from app.database import erasure, intents, model_versions
 from app.database.database import Database
 from app.database.erasure import By, Receipt, Retention
 from app.errors import TwofoldError
+from intent.interface import IntentError
 
 RESUME_SECONDS = 30.0
 RETENTION_SECONDS = 3600.0
@@ -101,9 +102,32 @@ class Eraser:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _finish(self, erasure_id: str) -> Receipt:
+        for number in await self._database.write(lambda c: erasure.settle(c, erasure_id)):
+            await self._forget_words(number)
         receipt = await self._database.write(lambda c: erasure.finish(c, erasure_id))
         await self._forget()
         return receipt
+
+    async def _forget_words(self, number: int) -> None:
+        """A model version keeps its examples' words, to explain itself with: only those that
+        are still examples stay."""
+        from intent.artifact import forget_in_report, forget_texts
+
+        try:
+            old = await self._database.read(lambda c: model_versions.artifact(c, number))
+            version = await self._database.read(lambda c: model_versions.get(c, number))
+            pairs = await self._database.read(intents.training_data)
+            kept = {text for text, _ in pairs}
+            new = await asyncio.to_thread(forget_texts, old, kept)
+        except (IntentError, model_versions.DamagedArtifact) as error:
+            log.warning("words left in a model version", number=number, error=type(error).__name__)
+            return
+        evaluation = forget_in_report(version.evaluation, kept)
+        await self._database.write(
+            lambda c: model_versions.replace_artifact(
+                c, number, old=old, new=new, evaluation=evaluation
+            )
+        )
 
     async def _forget(self) -> None:
         tries = int(FORGET_SECONDS / PAUSE_SECONDS)

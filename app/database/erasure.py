@@ -238,35 +238,37 @@ def unfinished(connection: Connection) -> list[str]:
     )
 
 
-def finish(connection: Connection, erasure_id: str) -> Receipt:
+def settle(connection: Connection, erasure_id: str) -> list[int]:
     """In a transaction after the last step's, so that no training can have read, between the
-    two, what is gone: jobs that run start again, versions that are there are named."""
+    two, what is gone: jobs that run start again. Returns the versions that were there."""
     erasure = _locked_row(connection, erasure_id)
-    if erasure.finished_at is not None:
-        return _from_row(erasure)
-    learned: list[int] = []
-    if erasure.examples_since is not None:
-        connection.execute(
-            update(training_jobs)
-            .where(training_jobs.c.status == "running")
-            .values(status="queued", lease_until=None, progress=[])
-        )
-        learned = list(
-            connection.scalars(
-                select(model_versions.c.number)
-                .where(model_versions.c.created_at >= erasure.examples_since)
-                .order_by(model_versions.c.number)
-            )
-        )
+    if erasure.finished_at is not None or erasure.examples_since is None:
+        return list(erasure.model_versions)
     connection.execute(
-        update(erasures)
-        .where(erasures.c.id == erasure_id)
-        .values(owner=None, model_versions=learned, finished_at=now())
+        update(training_jobs)
+        .where(training_jobs.c.status == "running")
+        .values(status="queued", lease_until=None, progress=[])
     )
-    receipt = get(connection, erasure_id)
+    learned = list(
+        connection.scalars(
+            select(model_versions.c.number)
+            .where(model_versions.c.created_at >= erasure.examples_since)
+            .order_by(model_versions.c.number)
+        )
+    )
     connection.execute(
-        update(erasures).where(erasures.c.id == erasure_id).values(sha256=receipt.seal())
+        update(erasures).where(erasures.c.id == erasure_id).values(model_versions=learned)
     )
+    return learned
+
+
+def finish(connection: Connection, erasure_id: str) -> Receipt:
+    """Seals the receipt; it no longer knows whose erasure it was."""
+    if _locked_row(connection, erasure_id).finished_at is None:
+        this = erasures.c.id == erasure_id
+        connection.execute(update(erasures).where(this).values(owner=None, finished_at=now()))
+        seal = get(connection, erasure_id).seal()
+        connection.execute(update(erasures).where(this).values(sha256=seal))
     return get(connection, erasure_id)
 
 

@@ -26,6 +26,11 @@ from app.errors import NotFound
 from app.settings import Settings
 from app.turn_runner import TurnRunner
 from generator.interface import Piece
+from intent.artifact import to_bytes
+from intent.classifier import GRUClassifier
+from intent.config import TrainingConfig
+from intent.data import Example, training_set
+from intent.training import Trained, train
 from tests.integration.conftest import Served, serving
 from tests.integration.routes import assert_problem, table_contents
 from tests.unit.app import stored
@@ -139,6 +144,38 @@ def test_the_receipt_names_the_versions_that_may_have_learned_from_it(served: Se
     receipt = served.client.delete("/v1/me", headers=served.user).json()
     assert receipt["model_versions"] == [number]  # and not the first one, which is older
     assert "train" in receipt["advice"]
+
+
+def test_a_version_that_learned_from_it_forgets_the_words_and_answers_as_before(
+    database: Database,
+) -> None:
+    mine = stored.conversation(database)
+    turn = database.write_now(stored.accept(mine, decide=stored.instant))
+    texts = {"greet": ["hello there", "good morning"], "leave": ["bye now", "see you"]}
+
+    def teach(connection: Any) -> None:
+        for name, own in texts.items():
+            intents.create(connection, name, example_texts=own)
+        intents.add_examples(connection, "greet", [f"hello {SECRET}"], turn_id=turn.id)
+
+    database.write_now(teach)
+    content = _trained(database.read_now(intents.training_data))
+    report = {"accuracy": 1.0, "confusions": [{"example": f"hello {SECRET}"}]}
+    number = database.write_now(
+        lambda c: model_versions.add(
+            c, content, data_hash="0" * 64, intents=2, examples=5, evaluation=report,
+            training_job_id=None,
+        )
+    )  # fmt: skip
+    receipt = asyncio.run(Eraser(database, Retention()).erase_conversation("ada", mine, By.OWNER))
+    assert receipt.model_versions == (number,)
+    left = database.read_now(lambda c: model_versions.artifact(c, number))
+    before, after = GRUClassifier.load(content), GRUClassifier.load(left)
+    assert SECRET.encode() in content
+    assert SECRET.encode() not in left
+    assert SECRET not in repr(database.read_now(lambda c: model_versions.get(c, number)))
+    assert {text for text, _ in after.examples()} == {"", *texts["greet"], *texts["leave"]}
+    assert after.classify_batch(["hello", "bye"]) == before.classify_batch(["hello", "bye"])
 
 
 def test_training_that_has_read_what_is_erased_starts_again(database: Database) -> None:
@@ -360,6 +397,15 @@ def _teach_from(served: Served, turn_id: str, *texts: str) -> None:
         headers=served.admin,
     )
     assert got.status_code == 201, got.text
+
+
+def _trained(pairs: list[tuple[str, str]]) -> bytes:
+    config = TrainingConfig(
+        embedding=16, hidden=8, features=8, epochs=1, held_out=0.0, min_word_count=2
+    )
+    *_, last = train(training_set(Example(text, name) for text, name in pairs), config)
+    assert isinstance(last, Trained)
+    return to_bytes(last.artifact)
 
 
 def _seal(receipt: dict[str, Any]) -> str:

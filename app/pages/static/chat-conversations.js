@@ -1,7 +1,7 @@
 // The drawer: past conversations to open, delete and start anew; on a phone it slides in.
 
 import { api, at, withQuery } from "./api.js";
-import { byId, confirmed, h, icon, iconButton, toast } from "./dom.js";
+import { byId, confirmed, h, icon, iconButton, quoted, toast } from "./dom.js";
 import { ago } from "./format.js";
 
 const PAGE = 20;
@@ -67,7 +67,7 @@ export class Conversations {
   async remove(conversation) {
     const sure = await confirmed({
       title: "Delete this conversation?",
-      text: `“${nameOf(conversation)}” and its messages will be gone for good.`,
+      text: [...quoted(nameOf(conversation)), " and its messages will be gone for good."],
       action: "Delete",
     });
     if (!sure) return;
