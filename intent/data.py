@@ -274,7 +274,7 @@ def _without_guard(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
 
 
-_FORMULA = re.compile(r"[\s'\"]*[=+\-@|%＝＋－＠\t\r\n]")
+_FORMULA = re.compile(r"[\s'\"]*[=+\-@|%＝＋－＠％\t\r\n]")
 """Also behind blanks and apostrophes, and in full width, as some spreadsheets read them."""
 
 
