@@ -2,6 +2,7 @@
 
 import { api, at, withQuery } from "./api.js";
 import { byId, confirmed, h, icon, iconButton, quoted, toast } from "./dom.js";
+import { forgetConversation } from "./drafts.js";
 import { ago } from "./format.js";
 
 const PAGE = 20;
@@ -77,6 +78,7 @@ export class Conversations {
       // Already gone is as good as deleted.
       if (problem.status !== 404) return toast(problem.message, "problem");
     }
+    forgetConversation(conversation.id);
     this.items = this.items.filter((one) => one.id !== conversation.id);
     this.paint();
     toast("Conversation deleted.");
