@@ -196,6 +196,54 @@ def start_over(
 
 
 @cli.command()
+def erase(
+    owner: Annotated[
+        str | None, typer.Option(help="Everything of this owner: key:<id> or guest:<id>.")
+    ] = None,
+    conversation: Annotated[str | None, typer.Option(help="One conversation, by its id.")] = None,
+) -> None:
+    """Take out everything of a person, or a conversation; prints the receipt."""
+    import asyncio
+
+    from app.database.erasure import By, Receipt, Retention
+    from app.eraser import Eraser
+
+    if (owner is None) == (conversation is None):
+        raise typer.BadParameter("say --owner or --conversation, one of them")
+
+    async def run(eraser: Eraser) -> Receipt:
+        if owner is not None:
+            return await eraser.erase_owner(owner, By.OPERATOR)
+        assert conversation is not None
+        return await eraser.erase_conversation(None, conversation, By.OPERATOR)
+
+    with _database() as database:
+        receipt = asyncio.run(run(Eraser(database, Retention())))
+    typer.echo(json.dumps(receipt.to_json(), indent=2))
+
+
+@cli.command()
+def retention(
+    days: Annotated[
+        float | None, typer.Option(min=0.0, help="Default: TWOFOLD_RETENTION_DAYS.")
+    ] = None,
+) -> None:
+    """Count what has become too old; the server takes it out by itself. Changes nothing."""
+    from app.database import erasure
+
+    settings = _settings()
+    rule = erasure.Retention(settings.retention_days, settings.guest_retention_days)
+    if days is not None:
+        rule = erasure.Retention(days)
+    if not rule.is_on:
+        typer.echo("everything is kept: TWOFOLD_RETENTION_DAYS is 0; try --days")
+        return
+    with _database() as database:
+        due = database.read_now(lambda c: erasure.due(c, rule))
+    typer.echo(f"{due.conversations} conversations, {due.turns} turns, {due.examples} examples")
+
+
+@cli.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:

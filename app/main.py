@@ -11,6 +11,7 @@ from app.api import (
     assistant,
     conversations,
     documents,
+    erasure,
     errors,
     health,
     intents,
@@ -28,10 +29,12 @@ from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.database import api_keys
 from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
+from app.database.erasure import Retention
 from app.database.migration import migrate
 from app.dialogue.chatbot import Chatbot, FindPassages
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
+from app.eraser import Eraser
 from app.errors import ConfigurationError
 from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
@@ -57,6 +60,7 @@ ROUTERS = (
     model_versions.router,
     documents.router,
     keys.router,
+    erasure.router,
     health.router,
     pages.router,
 )
@@ -97,7 +101,11 @@ def create_app(
     pages.mount_static(app)
     declared_routes(app)  # deny by default: a route that declares no scope does not start
     app.add_middleware(Door, most_waiting_bytes=settings.max_waiting_body_mb * 1_000_000)
-    app.add_middleware(BodyLimitMiddleware, most_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        most_bytes=settings.max_body_bytes,
+        most_seconds=settings.body_seconds,
+    )
     app.add_middleware(RequestIdMiddleware)
     errors.install(app)
     return app
@@ -125,16 +133,18 @@ async def running(
     keys = KeyRing(database, secrets)
     admission = Admission(settings, database, places)
     training = training_runner(database, settings) if settings.embedded_worker else None
+    eraser = Eraser(database, retention(settings), stop=turn_runner.stop)
     tasks: list[asyncio.Task[None]] = []
     try:
         await database.write(lambda c: api_keys.check_pepper(c, secrets))
         await keys.start()
         await live.start()
         await turn_runner.start()
+        tasks.append(asyncio.create_task(eraser.run_forever()))
         if training is not None:
             tasks.append(asyncio.create_task(training.run_forever()))
         yield Services(
-            settings, secrets, database, chatbot, live, turn_runner, training, keys, admission
+            settings, secrets, database, chatbot, live, turn_runner, training, eraser, keys, admission
         )
     finally:
         for task in tasks:
@@ -179,6 +189,10 @@ def turn_limits(settings: Settings) -> TurnLimits:
         arriving=settings.max_arriving_turns,
         open_of=open_of,
     )
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(days=settings.retention_days, guest_days=settings.guest_retention_days)
 
 
 def training_runner(database: Database, settings: Settings) -> TrainingRunner:

@@ -26,6 +26,7 @@ from structlog.typing import EventDict
 
 from app import demo as demo_assistant
 from app.api.dependencies import Services
+from app.connections import patient_protocol
 from app.database import api_keys, assistant, model_versions, training_jobs
 from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
@@ -53,6 +54,8 @@ def serve(settings: Settings, *, demo: bool = False) -> None:
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=patient_protocol(settings),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Of these, how many may wait for something to happen: event streams and `?wait=`."""
     max_waiting_body_mb: Annotated[int, Field(ge=1)] = 64
     """Bytes of request bodies that have arrived and are not yet answered, all together."""
+    max_unfinished_requests: Annotated[int, Field(ge=1)] = 512
+    """Connections that have not sent a whole request yet; one too many ends the oldest."""
     max_connections: Annotated[int, Field(ge=1)] = 4000
     """Open sockets, idle ones too; must be above max_requests. Beyond it uvicorn itself says
     503, in plain text."""
@@ -100,6 +102,15 @@ class Settings(BaseSettings):
     Not on SQLite, where no other replica could take the requests."""
     finish_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
     """Then open turns may still end; what is not done by then is handed to another replica."""
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A request whose headers have not arrived by then is cut off with 408."""
+    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """The same for its body, from the end of the headers on."""
+
+    retention_days: Annotated[float, Field(ge=0)] = 0
+    """Conversations go this long after their last turn; 0 keeps them."""
+    guest_retention_days: Annotated[float, Field(ge=0)] = 0
+    """The same for guests, whose cookie opens theirs for 30 days; 0: as retention_days."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("secret", "other_secret")

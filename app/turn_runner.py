@@ -165,6 +165,13 @@ class TurnRunner:
             live.task.cancel()
         return turn
 
+    def stop(self, turn_ids: Collection[str]) -> None:
+        """Those of them that this process answers: they are no longer there."""
+        for turn_id in turn_ids:
+            live = self._live.get(turn_id)
+            if live is not None and live.task and not live.is_final:
+                live.task.cancel()
+
     # --- inside ---
 
     def _admit(self) -> None:

@@ -5,8 +5,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,36 @@ def from_bytes(content: bytes) -> Artifact:
         return _assemble(about, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"the file's parts do not fit together ({error}); {REMEDY}") from error
+
+
+def forget_texts(content: bytes, kept: Container[str]) -> bytes:
+    """The same network, without the words of examples that are not `kept`: their directions
+    stay, as do the weights that learned from them. Raises ArtifactError."""
+    artifact = from_bytes(content)
+    scope = replace(
+        artifact.scope,
+        inside=_only(artifact.scope.inside, kept),
+        outside=_only(artifact.scope.outside, kept),
+    )
+    return to_bytes(replace(artifact, scope=scope, card=forget_in_report(artifact.card, kept)))
+
+
+def forget_in_report(report: Any, kept: Container[str]) -> Any:
+    """A card or an evaluation, with nothing for each example in it that is not `kept`."""
+    if isinstance(report, dict):
+        return {
+            name: ""
+            if name in ("text", "example") and isinstance(value, str) and value not in kept
+            else forget_in_report(value, kept)
+            for name, value in report.items()
+        }
+    if isinstance(report, list | tuple):
+        return [forget_in_report(one, kept) for one in report]
+    return report
+
+
+def _only(examples: StoredExamples, kept: Container[str]) -> StoredExamples:
+    return replace(examples, texts=tuple(one if one in kept else "" for one in examples.texts))
 
 
 def pack(about: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -207,6 +208,7 @@ def _read_csv(content: str, name: str, found: FileContent) -> None:
             elif None in row:
                 found.problems.append(f"{place}: too many columns; quote texts that hold commas")
             else:
+                text, intent = _without_guard(text), _without_guard(intent)
                 found.examples.append(Example(text.strip(), intent, place))
             number = reader.line_num + 1
     except csv.Error as error:
@@ -257,8 +259,23 @@ def _write_csv(examples: Sequence[Example], rules: SlotRules) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file)  # its line ending, \r\n, makes it quote either half inside a text
     writer.writerow(["text", "intent"])
-    writer.writerows((example.text, example.intent) for example in examples)
+    writer.writerows((_guarded(example.text), _guarded(example.intent)) for example in examples)
     return file.getvalue()
+
+
+def _guarded(cell: str) -> str:
+    """A spreadsheet computes what begins like a formula, and a formula can send data away; an
+    apostrophe in front makes it text. So that reading gives the same back, a cell that has one
+    in front of a formula gets another."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _without_guard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
+
+
+_FORMULA = re.compile(r"[\s'\"]*[=+\-@|%＝＋－＠％\t\r\n]")
+"""Also behind blanks and apostrophes, and in full width, as some spreadsheets read them."""
 
 
 WRITERS = {

@@ -39,7 +39,7 @@ UNSPACED_SCRIPTS = (
 def tokenize(text: str) -> list[str]:
     """Words, single digits and single other characters, normalised; at most `MAX_TOKENS`."""
     text = normalize(text[:MAX_CHARACTERS])
-    tokens = ASCII_TOKEN.findall(text) if text.isascii() else _tokenize_unicode(text)
+    tokens = ASCII_TOKEN.findall(text) if _is_plain(text) else _tokenize_unicode(text)
     return [token[:MAX_WORD_CHARACTERS] for token in tokens[:MAX_TOKENS]]
 
 
@@ -50,7 +50,7 @@ def tokenize_with_spans(text: str) -> list[tuple[str, int, int]]:
     share a character ("½" is three) have the same span.
     """
     text = text[:MAX_CHARACTERS]
-    if text.isascii():
+    if _is_plain(text):
         found = [(m[0], m.start(), m.end()) for m in ASCII_TOKEN.finditer(text.lower())]
     else:
         found = _unicode_tokens_with_spans(text)
@@ -60,9 +60,11 @@ def tokenize_with_spans(text: str) -> list[tuple[str, int, int]]:
 def normalize(text: str) -> str:
     """One spelling for what readers take as the same text; runs of white space become one blank.
 
-    NFKC and case folding as in Unicode's D146, without zero-width and bidirectional controls.
+    NFKC and case folding as in Unicode's D146, without what nobody sees: zero-width and
+    bidirectional controls, tags, fillers. Text that such controls show in another order is read
+    in the order in which it was typed.
     """
-    if not text.isascii():
+    if not _is_plain(text):
         text = _folded("".join(_visible(character) for character in text))
     return " ".join(text.lower().split())
 
@@ -73,13 +75,38 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
-def _visible(character: str) -> str:
+def is_invisible(character: str) -> bool:
+    """Does it stand between letters without being seen? White space does not."""
     category = unicodedata.category(character)
-    if category == "Cs":  # half a surrogate pair cannot be encoded
+    if category == "Cc":
+        return not character.isspace()
+    return category == "Cf" or any(first <= character <= last for first, last in _INVISIBLE)
+
+
+# Unicode's Default_Ignorable_Code_Point, as far as it is of another category than Cf.
+_INVISIBLE = (
+    ("\u034f", "\u034f"),  # combining grapheme joiner
+    ("\u115f", "\u1160"),  # Hangul fillers
+    ("\u17b4", "\u17b5"),  # Khmer inherent vowels
+    ("\u180b", "\u180f"),  # Mongolian variation selectors
+    ("\u2065", "\u2065"),
+    ("\u3164", "\u3164"),  # Hangul filler
+    ("\ufe00", "\ufe0f"),  # variation selectors choose between drawings of one emoji
+    ("\uffa0", "\uffa0"),  # half-width Hangul filler
+    ("\ufff0", "\ufff8"),
+    ("\U000e0000", "\U000e0fff"),  # tags, more variation selectors
+)
+
+
+def _is_plain(text: str) -> bool:
+    """Nothing in it but printable ASCII: the quick ways are right."""
+    return text.isascii() and text.isprintable()
+
+
+def _visible(character: str) -> str:
+    if "\ud800" <= character <= "\udfff":  # half a surrogate pair cannot be encoded
         return "\N{REPLACEMENT CHARACTER}"
-    # Variation selectors choose between drawings of one emoji.
-    invisible = category == "Cf" or "\ufe00" <= character <= "\ufe0f"
-    return "" if invisible else character
+    return "" if is_invisible(character) else character
 
 
 def _tokenize_unicode(text: str) -> list[str]:

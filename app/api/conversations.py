@@ -10,6 +10,7 @@ from app.api.auth import User
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out
 from app.api.strict_json import ShortText, StrictRoute
 from app.database import conversations
+from app.database.erasure import By
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=StrictRoute)
 
@@ -70,6 +71,8 @@ async def show(conversation_id: Id, principal: User, app: App) -> Conversation:
 
 
 @router.delete("/{conversation_id}", status_code=204)
-async def remove(conversation_id: Id, principal: User, app: App) -> None:
-    """Its turns go with it."""
-    await app.database.write(lambda c: conversations.remove(c, principal.owner, conversation_id))
+async def remove(conversation_id: Id, principal: User, app: App, response: Response) -> None:
+    """Every trace goes: its turns, and the training examples that were taken from them.
+    `Location` names the receipt."""
+    receipt = await app.eraser.erase_conversation(principal.owner, conversation_id, By.OWNER)
+    response.headers["Location"] = f"/v1/erasures/{receipt.id}"

@@ -10,6 +10,7 @@ from app.api.admission import Admission
 from app.api.key_ring import KeyRing
 from app.database.database import Database
 from app.dialogue.chatbot import Chatbot
+from app.eraser import Eraser
 from app.live import LiveAssistant
 from app.settings import Settings
 from app.training_runner import TrainingRunner
@@ -27,6 +28,7 @@ class Services:
     turns: TurnRunner
     training: TrainingRunner | None
     """None where separate workers train."""
+    eraser: Eraser
     keys: KeyRing
     admission: Admission
 

@@ -34,6 +34,7 @@ _HTTP_CODES = {
     400: ("bad_request", "Bad request"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
+    408: ("request_timeout", "Request timeout"),
     413: ("too_large", "Content too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
     503: ("overloaded", "Not available at the moment"),

@@ -12,6 +12,7 @@ from app.api.auth import admin
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out
 from app.api.strict_json import CleanText, ShortText, StrictRoute, clean
 from app.database import intents
+from app.errors import InvalidInput
 from intent import data as training_data
 
 router = APIRouter(
@@ -33,7 +34,8 @@ IntentName = Annotated[
     str, Field(min_length=1, max_length=200), AfterValidator(_a_name), MaxLen(200)
 ]
 InPath = Annotated[str, Path(max_length=200), AfterValidator(clean)]
-ExampleText = Annotated[str, Field(max_length=1000), AfterValidator(clean)]
+MOST_EXAMPLE_CHARACTERS = 1000
+ExampleText = Annotated[str, Field(max_length=MOST_EXAMPLE_CHARACTERS), AfterValidator(clean)]
 Replies = Annotated[list[CleanText], Field(max_length=50)]
 
 
@@ -66,6 +68,8 @@ class Example(Out):
     id: str
     text: str
     created_at: datetime
+    turn_id: str | None
+    """The turn it was taken from; it goes when the turn does."""
 
 
 class ExamplePage(Out):
@@ -74,7 +78,10 @@ class ExamplePage(Out):
 
 
 class NewExamples(In):
-    texts: Annotated[list[ExampleText], Field(min_length=1, max_length=1000)]
+    texts: Annotated[list[ExampleText], Field(max_length=1000)] = Field(default_factory=list)
+    from_turn: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    """A turn in which somebody said it. Without `texts` its utterance becomes the example; with
+    them, they are its wordings. Erasing the turn erases the examples."""
 
 
 class Skipped(Out):
@@ -144,7 +151,18 @@ async def examples(name: InPath, app: App, limit: Limit = 50, cursor: Cursor = N
 
 @router.post("/intents/{name:path}/examples", status_code=201)
 async def add_examples(name: InPath, new: NewExamples, app: App) -> AddedExamples:
-    added, skipped = await app.database.write(lambda c: intents.add_examples(c, name, new.texts))
+    if (turn_id := new.from_turn) is not None:
+        added, skipped = await app.database.write(
+            lambda c: intents.add_examples_from_turn(
+                c, name, turn_id, new.texts, most_characters=MOST_EXAMPLE_CHARACTERS
+            )
+        )
+    elif new.texts:
+        added, skipped = await app.database.write(
+            lambda c: intents.add_examples(c, name, new.texts)
+        )
+    else:
+        raise InvalidInput("send `texts`, or `from_turn`", code="no_examples")
     return AddedExamples(
         items=[Example.model_validate(one) for one in added],
         skipped=[Skipped(text_index=place, reason="duplicate") for place in skipped],

@@ -1,5 +1,6 @@
 """Every request gets an id; every response says it, and forbids what browsers need not do."""
 
+import asyncio
 import time
 from uuid import uuid4
 
@@ -18,29 +19,45 @@ _HEADERS = {
 
 
 class BodyLimitMiddleware:
-    """413 for a body that is too large, told like any other error: Starlette's own limit
+    """413 for a body that is too large, 408 for one that is too slow, 415 for a compressed one
+    (a few bytes can unpack to gigabytes); told like any other error: Starlette's own limit
     answers in plain text, before our handlers are asked."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, most_seconds: float) -> None:
         self.app = app
         self.most_bytes = most_bytes
+        self.most_seconds = most_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
         too_large = announced.isdecimal() and int(announced[:20]) > self.most_bytes
+        encoded = headers.get("content-encoding", "identity").strip().casefold() != "identity"
+        deadline = asyncio.get_running_loop().time() + self.most_seconds
         received = 0
+        whole = False
 
         async def receive_within_limit() -> Message:
-            nonlocal received
+            nonlocal received, whole
+            if whole:
+                return await receive()  # tells when the client leaves: that may take its time
             if too_large:
                 raise HTTPException(413)
-            message = await receive()
+            if encoded:
+                raise HTTPException(415, "send the body as it is, without a Content-Encoding")
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                late = {"Connection": "close"}
+                raise HTTPException(408, "the body took too long", late) from None
             received += len(message.get("body", b""))
             if received > self.most_bytes:
                 raise HTTPException(413)
+            whole = not message.get("more_body", False)
             return message
 
         await self.app(scope, receive_within_limit, send)

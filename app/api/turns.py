@@ -23,7 +23,7 @@ from app.dialogue.routing import Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 
 router = APIRouter(prefix="/v1", tags=["turns"], route_class=StrictRoute)
 
@@ -330,8 +330,11 @@ async def _events(
     fence, offset = heard or (None, 0)
     told_acceptance = told_decision = heard is not None
     replies = app.live.replies
-    async with aclosing(app.turns.watch(owner, turn_id)) as grown:
+    async with aclosing(_watched(app, owner, turn_id)) as grown:
         async for turn in grown:
+            if turn is None:
+                yield Event("failed", {"turn": None, "code": "erased"})
+                return
             text = turn.reply.text if turn.reply else ""
             # Text that was heard may not be in the row yet, but it is when the turn is final.
             beyond = turn.status.is_final and offset > len(text)
@@ -360,6 +363,16 @@ def _last_event(turn: domain.Turn, text: str, replies: ReplyBook) -> Event:
         digest = hashlib.sha256(text.encode()).hexdigest()
         return Event("done", {"turn": whole, "sha256": digest}, id=last_id)
     return Event("failed", {"turn": whole, "code": turn.error_code or turn.status.value}, last_id)
+
+
+async def _watched(app: Services, owner: str, turn_id: str) -> AsyncGenerator[domain.Turn | None]:
+    """None at the end, when the turn was erased while somebody listened."""
+    async with aclosing(app.turns.watch(owner, turn_id)) as grown:
+        try:
+            async for turn in grown:
+                yield turn
+        except NotFound:
+            yield None
 
 
 _Position = tuple[int, int]

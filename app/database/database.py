@@ -50,6 +50,14 @@ class Database:
             self._readers, self.read_now, operation
         )
 
+    async def forget_deleted(self) -> bool:
+        """SQLite: what was deleted also leaves the write-ahead log (`secure_delete` has wiped it
+        from the pages). False: somebody reads just now; try again. PostgreSQL: its VACUUM does
+        it in its own time."""
+        if not self.is_sqlite:
+            return True
+        return await self._writer.submit_alone(_empty_write_ahead_log)
+
     def write_now(self, operation: Operation[T]) -> T:
         return self._writer.submit_and_wait(operation)
 
@@ -139,7 +147,8 @@ def _sqlite_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: Any) -> None:
         _use_write_ahead_log(connection)
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        # secure_delete: zeros where a deleted text stood, also in half-written replies' places.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -150,6 +159,17 @@ def _sqlite_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _empty_write_ahead_log(connection: sqlite3.Connection) -> bool:
+    connection.execute("PRAGMA busy_timeout=0")  # chats are not to wait for a reader's end
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:  # another process writes
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(SQLITE_PATIENCE * 1000)}")
+    return not busy
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

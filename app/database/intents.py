@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.database import assistant
 from app.database.cursor import after, position
-from app.database.tables import examples, intents, now
+from app.database.tables import examples, intents, now, turns
 from app.errors import Conflict, InvalidInput, NotFound
 from intent.interface import OUT_OF_SCOPE
 
@@ -40,6 +40,8 @@ class Example:
     id: str
     text: str
     created_at: datetime
+    turn_id: str | None = None
+    """The turn it was taken from; None: an operator's own words."""
 
 
 def everything(connection: Connection) -> list[Intent]:
@@ -132,9 +134,11 @@ def examples_of(
 
 
 def add_examples(
-    connection: Connection, name: str, texts: Sequence[str]
+    connection: Connection, name: str, texts: Sequence[str], *, turn_id: str | None = None
 ) -> tuple[list[Example], list[int]]:
-    """Returns the new ones, and the places in `texts` of those the intent had already."""
+    """Returns the new ones, and the places in `texts` of those the intent had already.
+
+    `turn_id`: the turn they were taken from; when it is erased, they go with it."""
     intent_id = _id_of(connection, name)
     known = set(
         connection.scalars(select(examples.c.text).where(examples.c.intent_id == intent_id))
@@ -153,6 +157,7 @@ def add_examples(
                 "intent_id": intent_id,
                 "text": text,
                 "digest": _digest(text),
+                "turn_id": turn_id,
                 "created_at": at,
             }
         )
@@ -160,9 +165,28 @@ def add_examples(
         connection.execute(insert(examples), rows)
         _touch_intent(connection, intent_id)
     return [
-        Example(row["id"], row["text"], datetime.fromtimestamp(row["created_at"], UTC))
+        Example(row["id"], row["text"], datetime.fromtimestamp(row["created_at"], UTC), turn_id)
         for row in rows
     ], skipped
+
+
+def add_examples_from_turn(
+    connection: Connection, name: str, turn_id: str, texts: Sequence[str], *, most_characters: int
+) -> tuple[list[Example], list[int]]:
+    """What was said in a turn, or `texts`, its wordings by the operator. Whoever's turn it is:
+    this is for operators."""
+    said = connection.scalar(
+        select(turns.c.text).where(turns.c.id == turn_id).with_for_update(read=True)
+    )
+    if said is None:
+        raise NotFound("turn")
+    if not texts and len(said) > most_characters:
+        raise InvalidInput(
+            f"this turn is longer than an example's {most_characters} characters; "
+            "send the part that counts as `texts`",
+            code="turn_too_long",
+        )
+    return add_examples(connection, name, texts or [said], turn_id=turn_id)
 
 
 def change_example(connection: Connection, example_id: str, text: str) -> Example:
@@ -242,4 +266,4 @@ def _from_row(row: Row[Any]) -> Intent:
 
 
 def _example_from_row(row: Row[Any]) -> Example:
-    return Example(row.id, row.text, datetime.fromtimestamp(row.created_at, UTC))
+    return Example(row.id, row.text, datetime.fromtimestamp(row.created_at, UTC), row.turn_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.database.tables import model_versions, now, promotions
@@ -91,6 +91,30 @@ def artifact(connection: Connection, number: int) -> bytes:
     if hashlib.sha256(row.artifact).hexdigest() != row.sha256:
         raise DamagedArtifact(f"the artefact of model version {number} is damaged; train again")
     return bytes(row.artifact)
+
+
+def replace_artifact(
+    connection: Connection,
+    number: int,
+    *,
+    old: bytes,
+    new: bytes,
+    evaluation: Mapping[str, Any],
+) -> None:
+    """The same network with fewer of its examples' words; nothing happens if it is not `old`."""
+    connection.execute(
+        update(model_versions)
+        .where(
+            model_versions.c.number == number,
+            model_versions.c.sha256 == hashlib.sha256(old).hexdigest(),
+        )
+        .values(
+            artifact=new,
+            sha256=hashlib.sha256(new).hexdigest(),
+            size_bytes=len(new),
+            evaluation=dict(evaluation),
+        )
+    )
 
 
 def live(connection: Connection) -> Live:

@@ -164,10 +164,13 @@ examples = Table(
     Column("intent_id", String(32), ForeignKey("intents.id", ondelete="CASCADE"), nullable=False),
     Column("text", Text, nullable=False),
     Column("digest", String(64), nullable=False),  # sha256: a text can be too long to index
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE")),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("intent_id", "digest"),
     Index("ix_examples_intent_id_created_at", "intent_id", "created_at", "id"),
+    Index("ix_examples_turn_id", "turn_id"),
 )
+"""`turn_id`: somebody said it in this turn; it goes when the turn goes. None: an operator's own."""
 
 documents = Table(
     "documents",
@@ -276,3 +279,28 @@ access = Table(
 )
 """One row. `revision` rises whenever somebody loses a right: replicas forget what they know
 of keys then. `pepper` marks the secret that all replicas must have."""
+erasures = Table(
+    "erasures",
+    metadata,
+    _id(),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(64)),  # sha256 of what was erased; None: what had become too old
+    Column("owner_digest", String(64)),  # sha256 of whose it was
+    Column("owner", String(64)),  # only until it is done
+    Column("requested_by", String(16), nullable=False),
+    Column("rows", JSON, nullable=False),
+    Column("examples_since", Double),  # when the first example that went had been added
+    Column("model_versions", JSON, nullable=False, server_default="[]"),
+    Column("started_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("sha256", String(64)),
+    CheckConstraint("kind IN ('conversation', 'owner', 'retention')", name="kind"),
+    Index("ix_erasures_started_at", "started_at", "id"),
+    Index(
+        "ix_erasures_unfinished",
+        "started_at",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+)
+"""Receipts, and the work that is left of them: nothing that anybody said or was called."""

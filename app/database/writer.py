@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,10 +49,12 @@ class _OperationFailed(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    operation: Operation[Any]
+    operation: Callable[[Any], Any]
     future: "Future[Any] | asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop | None
     """Where `future` is settled; None: whoever waits is a thread."""
+    alone: bool = False
+    """Outside any transaction; it gets the driver's connection."""
     value: Any = None
     failure: BaseException | None = None
 
@@ -92,6 +94,13 @@ class Writer:
         self._enqueue(_Entry(operation, future, loop))
         return await future
 
+    async def submit_alone(self, operation: Callable[[Any], T]) -> T:
+        """Between two commits and in no transaction; `operation` gets the driver's connection."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._enqueue(_Entry(operation, future, loop, alone=True))
+        return await future
+
     def submit_and_wait(self, operation: Operation[T]) -> T:
         """For code without an event loop: the CLI and the start of the server."""
         future: Future[T] = Future()
@@ -117,13 +126,17 @@ class Writer:
     def _run(self) -> None:
         while batch := self._gather():
             wanted = [entry for entry in batch if not entry.future.cancelled()]
+            together = [entry for entry in wanted if not entry.alone]
             try:
-                self._commit(wanted)
+                self._commit(together)
             except BaseException as error:
                 # Whatever it was, this thread goes on: without it the whole server would hang.
-                log.error("commit failed", error=type(error).__name__, operations=len(wanted))
-                for entry in wanted:
+                log.error("commit failed", error=type(error).__name__, operations=len(together))
+                for entry in together:
                     entry.failure = _told(error)
+            for entry in wanted:
+                if entry.alone:
+                    self._run_alone(entry)
             _settle_all(wanted)
 
     def _gather(self) -> list[_Entry]:
@@ -133,6 +146,13 @@ class Writer:
                 self._changed.wait()
             count = min(len(self._waiting), self._max_together)
             return [self._waiting.popleft() for _ in range(count)]
+
+    def _run_alone(self, entry: _Entry) -> None:
+        try:
+            with closing(self._engine.raw_connection()) as connection:
+                entry.value = entry.operation(connection.driver_connection)
+        except BaseException as error:
+            entry.failure = _told(error)
 
     def _commit(self, batch: Sequence[_Entry]) -> None:
         """Leaves a value or a failure in each entry; raises where nothing of the batch is there,

@@ -101,7 +101,15 @@ def things_of(served: Served, owner: dict[str, str]) -> dict[str, str]:
         "key_id": key,
         "name": "greet",
         "number": "1",
+        "owner": "guest:" + ABSENT,
+        "erasure_id": _erasure(served),
     }
+
+
+def _erasure(served: Served) -> str:
+    """The receipt of one of Ada's."""
+    gone = served.client.delete(f"/v1/conversations/{served.conversation()}", headers=served.user)
+    return gone.headers["location"].rsplit("/", 1)[1]
 
 
 def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:

@@ -1,7 +1,7 @@
 // Documents: what open-ended questions are answered from.
 
 import { api, at } from "./api.js";
-import { attempt, confirmed, field, h, onSubmit, problemLine, toast } from "./dom.js";
+import { attempt, confirmed, field, h, onSubmit, problemLine, quoted, toast } from "./dom.js";
 import { count, dateTime } from "./format.js";
 
 const NEW = "*new";
@@ -78,14 +78,14 @@ export class DocumentsSection {
       const content = { text: text.value };
       if (title.value.trim() !== "") content.title = title.value.trim();
       const stored = await api.put(at`admin/documents/${name.value.trim()}`, content);
-      toast(`“${stored.title}” saved: ${count(stored.passages, "passage")}.`);
+      toast([...quoted(stored.title), ` saved: ${count(stored.passages, "passage")}.`]);
       this.go(at`documents/${stored.name}`);
     });
     return form;
   }
 
   async remove(found, button, line) {
-    const sure = await confirmed({ title: "Delete this document?", text: `“${found.title}” will no longer be used for answers.`, action: "Delete" });
+    const sure = await confirmed({ title: "Delete this document?", text: [...quoted(found.title), " will no longer be used for answers."], action: "Delete" });
     if (sure && (await attempt(button, line, () => api.delete(at`admin/documents/${found.name}`)))) {
       toast("Document deleted.");
       this.go("documents");

@@ -1,7 +1,7 @@
 // One intent: its title and replies, and its examples one by one or many at once.
 
 import { api, at, withQuery } from "./api.js";
-import { attempt, confirmed, field, h, iconButton, linesOf, onSubmit, problemLine, showProblem, toast } from "./dom.js";
+import { attempt, confirmed, field, h, iconButton, linesOf, onSubmit, problemLine, quoted, showProblem, toast } from "./dom.js";
 import { count } from "./format.js";
 
 const OUT_OF_SCOPE = "out_of_scope";
@@ -220,7 +220,7 @@ export class IntentEditor {
 
   async remove(button) {
     const sure = await confirmed({
-      title: `Delete “${this.intent.title || this.intent.name}”?`,
+      title: ["Delete ", ...quoted(this.intent.title || this.intent.name), "?"],
       text: `Its replies and ${count(this.intent.examples, "example")} go with it. The live version forgets it at the next training.`,
       action: "Delete intent",
     });

@@ -2,7 +2,7 @@
 
 import { IntentEditor, NewIntentForm } from "./admin-intent-editor.js";
 import { api, at } from "./api.js";
-import { h, toast } from "./dom.js";
+import { h, quoted, toast } from "./dom.js";
 import { count } from "./format.js";
 
 const NEW = "*new";
@@ -118,7 +118,7 @@ export class IntentsSection {
   }
 
   created(intent) {
-    toast(`“${intent.title || intent.name}” created. Train to teach it.`);
+    toast([...quoted(intent.title || intent.name), " created. Train to teach it."]);
     this.go(at`intents/${intent.name}`);
   }
 

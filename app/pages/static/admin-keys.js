@@ -1,7 +1,7 @@
 // API keys: make one, see it once, revoke it.
 
 import { api, at } from "./api.js";
-import { attempt, confirmed, field, h, onSubmit, problemLine, toast } from "./dom.js";
+import { attempt, confirmed, field, h, onSubmit, problemLine, quoted, toast } from "./dom.js";
 import { dateTime } from "./format.js";
 
 const ROLES = { user: ["chat"], observer: ["chat", "admin:read"], admin: ["admin"] };
@@ -92,7 +92,7 @@ export class KeysSection {
   }
 
   async revoke(key, button, line) {
-    const sure = await confirmed({ title: `Revoke “${key.name}”?`, text: "Whoever uses it is refused from now on. This cannot be undone.", action: "Revoke" });
+    const sure = await confirmed({ title: ["Revoke ", ...quoted(key.name), "?"], text: "Whoever uses it is refused from now on. This cannot be undone.", action: "Revoke" });
     if (sure && (await attempt(button, line, () => api.delete(at`admin/keys/${key.id}`)))) {
       toast("Key revoked.");
       if (this.shown === key.id) this.once.replaceChildren();

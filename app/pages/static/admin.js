@@ -7,7 +7,7 @@ import { KeysSection } from "./admin-keys.js";
 import { TrainingSection } from "./admin-training.js";
 import { VersionsSection } from "./admin-versions.js";
 import { api } from "./api.js";
-import { byId, h, onSubmit, toast } from "./dom.js";
+import { byId, h, onSubmit, toast, visibly } from "./dom.js";
 
 const SECTIONS = [
   { id: "intents", title: "Intents", Section: IntentsSection },
@@ -49,7 +49,8 @@ function enter(session) {
   }
   byId("gate").hidden = true;
   byId("office").hidden = false;
-  byId("session-name").textContent = session.scopes.includes("admin:write") ? session.name : `${session.name} (looks on)`;
+  const name = session.scopes.includes("admin:write") ? session.name : `${session.name} (looks on)`;
+  byId("session-name").replaceChildren(...visibly(name));
   show();
 }
 

@@ -1,7 +1,8 @@
 // The drawer: past conversations to open, delete and start anew; on a phone it slides in.
 
 import { api, at, withQuery } from "./api.js";
-import { byId, confirmed, h, icon, iconButton, toast } from "./dom.js";
+import { byId, confirmed, h, icon, iconButton, quoted, toast } from "./dom.js";
+import { forgetConversation } from "./drafts.js";
 import { ago } from "./format.js";
 
 const PAGE = 20;
@@ -67,7 +68,7 @@ export class Conversations {
   async remove(conversation) {
     const sure = await confirmed({
       title: "Delete this conversation?",
-      text: `“${nameOf(conversation)}” and its messages will be gone for good.`,
+      text: [...quoted(nameOf(conversation)), " and its messages will be gone for good."],
       action: "Delete",
     });
     if (!sure) return;
@@ -77,6 +78,7 @@ export class Conversations {
       // Already gone is as good as deleted.
       if (problem.status !== 404) return toast(problem.message, "problem");
     }
+    forgetConversation(conversation.id);
     this.items = this.items.filter((one) => one.id !== conversation.id);
     this.paint();
     toast("Conversation deleted.");

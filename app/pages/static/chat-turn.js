@@ -1,7 +1,7 @@
 // One turn on the page: what was said, the reply as it grows, and how it came about.
 
 import { api, at, Problem } from "./api.js";
-import { h, iconButton, problemLine, showProblem, toast } from "./dom.js";
+import { h, iconButton, problemLine, showProblem, toast, visibly } from "./dom.js";
 import { clockTime, milliseconds, percent } from "./format.js";
 
 const FINAL = ["done", "failed", "cancelled"];
@@ -34,6 +34,7 @@ export class TurnView {
   constructor(text, { assistant, onChoice, onRetry, onEdit }) {
     this.text = text;
     this.id = null;
+    this.replyText = "";
     this.actions = { onChoice, onRetry, onEdit };
     this.said = h("p", { class: "utterance", dir: "auto", testid: "utterance" }, text);
     this.reply = h("p", { class: "reply", dir: "auto", testid: "reply", hidden: true });
@@ -76,7 +77,7 @@ export class TurnView {
 
   /** `offset` counts characters as the server does: code points, not JavaScript's UTF-16 units. */
   append(text, offset) {
-    const before = this.reply.textContent;
+    const before = this.replyText;
     const points = [...before];
     this.setReply((offset >= points.length ? before : points.slice(0, offset).join("")) + text);
     this.setStatus("generating");
@@ -94,7 +95,8 @@ export class TurnView {
   }
 
   setReply(text) {
-    this.reply.textContent = text;
+    this.replyText = text;
+    this.reply.replaceChildren(...visibly(text));
     this.reply.hidden = text === "";
   }
 
@@ -102,7 +104,7 @@ export class TurnView {
   show(turn) {
     this.id = turn.id;
     this.element.dataset.turnId = turn.id;
-    this.said.textContent = turn.text;
+    this.said.replaceChildren(...visibly(turn.text));
     this.said.title = `Sent at ${clockTime(turn.created_at)}`;
     if (turn.reply !== null) this.setReply(turn.reply);
     this.setStatus(turn.status);

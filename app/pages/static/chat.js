@@ -4,7 +4,7 @@ import { api, at, call, eventsUntil, Problem, withQuery } from "./api.js";
 import { Composer, Scroll } from "./chat-controls.js";
 import { Conversations } from "./chat-conversations.js";
 import { TurnView } from "./chat-turn.js";
-import { byId, h, icon, onSubmit, toast } from "./dom.js";
+import { byId, h, icon, onSubmit, toast, visibly, withoutControls } from "./dom.js";
 import { draftOf, forgetEverything, forgetUnsent, keepDraft, keepUnsent, unsentOf } from "./drafts.js";
 
 const PAGE = 30;
@@ -44,11 +44,11 @@ async function connect() {
   byId("gate").hidden = session !== null;
   byId("shell").hidden = session === null;
   if (session === null) return byId("sign-in-key").focus();
-  byId("session-name").textContent = session.name;
+  byId("session-name").replaceChildren(...visibly(session.name));
   byId("sign-out").hidden = session.guest;
   assistant = await api.get("v1/assistant");
-  byId("assistant-name").textContent = assistant.name;
-  document.title = `${assistant.name} · Twofold`;
+  byId("assistant-name").replaceChildren(...visibly(assistant.name));
+  document.title = `${withoutControls(assistant.name)} · Twofold`;
   byId("readiness").textContent = assistant.ready ? "" : "not trained yet";
   composer.enable();
   await Promise.all([conversations.reload(), open(addressed(), { push: false })]);
@@ -267,6 +267,7 @@ function apply({ name, data }, view) {
   else if (name === "decision") view.decide(data);
   else if (name === "delta") view.append(data.text, data.offset);
   else if (name === "reset") view.setReply("");
+  else if (data.turn === null) view.fail(new Problem({ detail: "This conversation was deleted." }));
   else if (name === "done" || name === "failed") view.show(data.turn);
 }
 
@@ -297,7 +298,7 @@ function setRunning(view) {
 
 function showWelcome() {
   byId("welcome").hidden = conversationId !== null || views.length > 0;
-  byId("greeting").textContent = assistant.greeting;
+  byId("greeting").replaceChildren(...visibly(assistant.greeting));
   byId("suggestions").replaceChildren(
     ...assistant.suggestions.map((text) =>
       h("li", {}, h("button", { type: "button", class: "chip", dir: "auto", testid: "suggestion", onClick: () => send(text) }, text)),

@@ -20,11 +20,39 @@ function build(element, props, children) {
     else if (name === "testid") element.dataset.testid = value;
     else if (name === "value") element.value = value;
     else if (name.startsWith("on")) element.addEventListener(name.slice(2).toLowerCase(), value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : withoutControls(String(value)));
   }
-  element.append(...children.flat(Infinity).filter((child) => child || child === 0));
+  element.append(...children.flat(Infinity).filter((child) => child || child === 0).flatMap(visibly));
   return element;
 }
+
+// What changes how text is read and is not seen: bidirectional and other controls, zero-width
+// characters, tags. Not those that join letters and emoji, nor the tags of a flag.
+const CONTROLS =
+  /(\u{1f3f4}[\u{e0020}-\u{e007e}]+\u{e007f})|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
+
+/** Text as nodes, in which a mark stands for each such character: nobody's text can pose as another. */
+export function visibly(child) {
+  if (typeof child !== "string") return [child];
+  const nodes = [];
+  let end = 0;
+  for (const found of child.matchAll(CONTROLS)) {
+    if (found[1]) continue;
+    const mark = document.createElement("span");
+    mark.className = "control";
+    mark.dataset.code = found[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    nodes.push(child.slice(end, found.index), mark);
+    end = found.index + found[0].length;
+  }
+  nodes.push(child.slice(end));
+  return nodes.filter((node) => node !== "");
+}
+
+/** The same for where there is room for characters only: a label, a window's title. */
+export const withoutControls = (text) => text.replace(CONTROLS, (found, flag) => flag ?? "\ufffd");
+
+/** Somebody's words in a sentence of ours, which they cannot turn round. */
+export const quoted = (text) => ["“", h("bdi", {}, text), "”"];
 
 export const byId = (id) => document.getElementById(id);
 
@@ -96,7 +124,7 @@ export function showProblem(line, error) {
   line.hidden = error === null;
   line.replaceChildren();
   if (error === null) return;
-  line.append(error.message);
+  line.append(...visibly(error.message));
   // The detail often says the first causes itself.
   const causes = (error.errors ?? []).filter((one) => !error.message.includes(one.message));
   if (causes.length > 0) {

@@ -45,6 +45,13 @@ function storeUnsent(conversation, messages) {
   });
 }
 
+/** Once a conversation is deleted, this browser keeps nothing of it either. */
+export function forgetConversation(conversation) {
+  stored(() => {
+    for (const kind of ["draft", "unsent"]) localStorage.removeItem(place(kind, conversation));
+  });
+}
+
 /** On signing out, nothing of this person stays behind. */
 export function forgetEverything() {
   stored(() => {

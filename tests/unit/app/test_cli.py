@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import VERSION, cli
-from app.database import api_keys, documents, intents
+from app.database import api_keys, conversations, documents, intents
 from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
 from app.errors import ConfigurationError, InvalidInput, NotFound, TwofoldError
@@ -204,3 +204,27 @@ def test_a_database_that_is_away_is_said_in_one_sentence(
     refused = twofold("keys", "list", fails=True).exception
     assert isinstance(refused, TwofoldError)
     assert "does not answer" in refused.message
+
+
+def test_erasing_prints_a_receipt(twofold: Run, folder: Path) -> None:
+    twofold("keys", "list")  # makes the database
+    database = Database(f"sqlite:///{folder / 'var' / 'twofold.db'}")
+    mine, other = (
+        database.write_now(lambda c: conversations.create(c, "key:ada", variables=None)).id
+        for _ in range(2)
+    )
+    database.close()
+    one = json.loads(twofold("erase", "--conversation", mine).stdout)
+    assert (one["kind"], one["rows"]["conversations"]) == ("conversation", 1)
+    everything = json.loads(twofold("erase", "--owner", "key:ada").stdout)
+    assert (everything["kind"], everything["rows"]["conversations"]) == ("owner", 1)
+    assert everything["requested_by"] == "operator"
+    assert other not in json.dumps(everything)
+    assert isinstance(twofold("erase", "--conversation", mine, fails=True).exception, NotFound)
+    twofold("erase", fails=True)
+    twofold("erase", "--owner", "key:ada", "--conversation", mine, fails=True)
+
+
+def test_the_retention_is_counted_and_nothing_changes(twofold: Run) -> None:
+    assert "everything is kept" in twofold("retention").stdout
+    assert twofold("retention", "--days", 1).stdout == "0 conversations, 0 turns, 0 examples\n"

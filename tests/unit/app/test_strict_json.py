@@ -60,6 +60,33 @@ def test_any_body_is_parsed_or_refused_and_never_an_error_of_ours(body: bytes) -
         b'"\xc0\x80"',
         b"\xef\xbb\xbf{}",
         b'"\x00"',
+        b'\xef\xbb\xbf"a"',
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16-le"),
+        '{"a": 1}'.encode("utf-32"),
+        b"{}\x00",
+        b"{}\x1a",
+        b"{} //",
+        b"{}\xc2\xa0",
+        b"\x0c{}",
+        b"[1e999999999]",
+        b"[-1e400]",
+        b"0x10",
+        b"01",
+        b"+1",
+        b".5",
+        b"1.",
+        b"1_000",
+        "[\u0661]".encode(),
+        b"True",
+        b"'a'",
+        b'"\\x41"',
+        b'"\t"',
+        b'"\xed\xa0\xbd\xed\xb8\x80"',  # CESU-8
+        b'"\xf4\x90\x80\x80"',  # above U+10FFFF
+        b'"\xf0\x80\x80\xaf"',  # overlong
+        b'{"a": 1, "\\u0061": 2}',
+        b"[" + b"[]," * 6000 + b"1]",
     ],
 )
 def test_what_is_not_strictly_json_is_refused(body: bytes) -> None:
@@ -81,6 +108,11 @@ def test_nesting_has_a_limit(opening: bytes, closing: bytes) -> None:
 def test_brackets_in_a_string_are_no_nesting() -> None:
     text = '\\"' + "[{" * 500
     assert parse(json.dumps({"text": text}).encode()) == {"text": text}
+
+
+def test_brackets_behind_a_string_that_never_ends_are_none() -> None:
+    with pytest.raises(BadJson, match="not JSON"):
+        parse(b'{"a": "' + b"[" * 100_000)
 
 
 def test_a_refusal_never_quotes_the_body() -> None:

@@ -46,6 +46,27 @@ def test_loading_and_saving_again_changes_no_byte(content: bytes) -> None:
     assert to_bytes(from_bytes(content)) == content
 
 
+def test_words_that_are_no_longer_examples_can_be_forgotten(
+    trained: Trained, content: bytes
+) -> None:
+    texts = trained.artifact.scope.inside.texts
+    gone = texts[0]
+    assert gone.encode() in content
+    less = artifact.forget_texts(content, set(texts[1:]))
+    assert gone.encode() not in less
+    assert texts[1].encode() in less
+    before, after = GRUClassifier.load(content), GRUClassifier.load(less)
+    assert after.classify_batch(TEXTS) == before.classify_batch(TEXTS)
+    assert artifact.forget_texts(less, set(texts[1:])) == less
+
+
+def test_a_reports_examples_can_be_forgotten() -> None:
+    report = {"confusions": [{"expected": "a", "example": "said"}, {"example": "kept"}]}
+    assert artifact.forget_in_report(report, {"kept"}) == {
+        "confusions": [{"expected": "a", "example": ""}, {"example": "kept"}]
+    }
+
+
 @settings(max_examples=200)
 @given(data=st.data())
 def test_a_flipped_bit_is_noticed_or_harmless(content: bytes, data: st.DataObject) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intent import data as training_data
 from intent.annotation import AnnotatedSlot
 from intent.data import (
     Example,
@@ -395,3 +396,10 @@ def test_the_hash_of_data_depends_on_every_word() -> None:
     hashes = {data_hash(training_set([Example(*pair)])) for pair in (one, other)}
     assert len(hashes) == 2
     assert json.dumps(sorted(hashes))
+
+
+@given(st.text(st.sampled_from("'\"=+-@|%＝\t a1") | st.characters(codec="utf-8"), max_size=8))
+def test_a_cell_is_read_back_as_it_was_and_no_spreadsheet_computes_it(cell: str) -> None:
+    guarded = training_data._guarded(cell)
+    assert training_data._without_guard(guarded) == cell
+    assert guarded[:1] not in tuple("=+-@|%＝＋－＠％\t\r\n")

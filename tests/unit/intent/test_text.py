@@ -10,6 +10,7 @@ from intent.text import (
     MAX_TOKENS,
     MAX_WORD_CHARACTERS,
     build_vocabulary,
+    is_invisible,
     ngram_hashes,
     normalize,
     tokenize,
@@ -76,16 +77,48 @@ def test_words_of_many_scripts(text: str, tokens: list[str]) -> None:
         ("\u202eabc\u202c", "abc"),
         ("cafe\u0301", "café"),
         ("a  b", "a\u00a0b"),
+        ("re\u200bfund", "refund"),
+        ("r\u200ce\u200df\u2060u\ufeffn\u00add", "refund"),
+        ("ｒｅｆｕｎｄ", "refund"),
+        ("𝐫𝓮𝕗𝖚𝚗𝒅", "refund"),
+        ("ⓡⓔⓕⓤⓝⓓ", "refund"),
+        ("re\u202efund\u202c", "refund"),
+        ("\u2067re\u2069\u2066fund\u2069", "refund"),
+        ("\u061crefund\u200f", "refund"),
+        ("re\U000e0066\U000e0075\U000e007ffund", "refund"),
+        ("re\u3164fu\uffa0nd\u115f", "refund"),
+        ("re\ufe0ffund\U000e0100", "refund"),
+        ("re\u034ffund", "refund"),
+        ("re\x7ffund", "refund"),
+        ("re\x01fu\x9fnd", "refund"),
+        ("a\tb\n c", "a b c"),
     ],
 )
 def test_spellings_that_look_alike_are_alike(one: str, other: str) -> None:
     assert normalize(one) == normalize(other)
 
 
+def test_what_stands_in_the_middle_of_a_word_and_is_not_seen_does_not_part_it() -> None:
+    for code in range(0x110000):
+        character = chr(code)
+        if is_invisible(character):
+            assert tokenize(f"re{character}fund") == ["refund"], hex(code)
+
+
+def test_text_that_is_only_shown_backwards_is_read_as_it_was_typed() -> None:
+    assert tokenize("\u202ednufer\u202c") == ["dnufer"]
+
+
+def test_letters_of_another_script_that_look_alike_stay_what_they_are() -> None:
+    cyrillic = "r\u0435fund"  # see docs/decisions/0016
+    assert tokenize(cyrillic) == [cyrillic]
+    assert set(ngram_hashes("refund")) & set(ngram_hashes(cyrillic))
+
+
 awkward = st.text(
     st.sampled_from(
         "aIß ﬁ½e\u0301\u0323\u200d\u200b\ufe0f👩👍🏽İΣſ각각ㅏｶﾞ\u1112\u1161\u11ab"
-        "我कि़กำ\u00ad\u0958\ud800\n"
+        "我कि़กำ\u00ad\u0958\ud800\n\x7f\x01\u3164\u034f\U000e0041"
     )
     | st.characters(),
     max_size=20,
