@@ -144,7 +144,16 @@ async def running(
         if training is not None:
             tasks.append(asyncio.create_task(training.run_forever()))
         yield Services(
-            settings, secrets, database, chatbot, live, turn_runner, training, eraser, keys, admission
+            settings,
+            secrets,
+            database,
+            chatbot,
+            live,
+            turn_runner,
+            training,
+            eraser,
+            keys,
+            admission,
         )
     finally:
         for task in tasks:
