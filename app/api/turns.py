@@ -277,7 +277,10 @@ async def _events(
     async with aclosing(app.turns.watch(owner, turn_id)) as grown:
         async for turn in grown:
             text = turn.reply.text if turn.reply else ""
-            if fence is not None and turn.fence != fence and offset > 0:
+            restarted = fence is not None and turn.fence != fence and offset > 0
+            # A crash took the last quarter of a second of a partial reply, which was heard.
+            cut_off = turn.status.is_final and offset > len(text)
+            if restarted or cut_off:
                 yield Event("reset", {}, id=f"{turn.fence}.0")
                 offset = 0
             fence = turn.fence
