@@ -239,7 +239,7 @@ def adopt_orphans(
     )
     adopted = connection.scalars(
         update(turns)
-        .where(orphaned)
+        .where(orphaned, turns.c.fence < MOST_STARTS)  # a lease may have ended since that update
         .values(status=TurnStatus.ACCEPTED, worker=worker, lease_until=now() + LEASE_SECONDS)
         .returning(turns.c.id)
     ).all()
