@@ -1,0 +1,98 @@
+"""kill -9 at every named point of a turn, of training and of promotion."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from tests.proof.bench import Bench, Kind, OnProgress, Result
+from tests.proof.checks import Finding, counted
+from tests.proof.load import Operator, Talkers
+from tests.proof.plan import Kill
+from tests.proof.points import ALL_POINTS, PROMOTION_POINTS, TRAINING_POINTS, TURN_POINTS
+
+POINT_SECONDS = 8.0
+"""A server that has not come to its point by then is killed where it is."""
+SHARES = ((TURN_POINTS, 0.76), (TRAINING_POINTS, 0.14), (PROMOTION_POINTS, 0.10))
+
+
+async def kills(bench: Bench, kind: Kind, count: int, progress: OnProgress) -> Result:
+    schedule = scheduled(count, bench.seed)
+    missed: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
+    findings, said, refused = await storm(bench, kind, schedule, reached, missed, progress)
+    total = reached.total()
+    result = Result(
+        "kill -9",
+        kind,
+        f"{total} kills at {len(reached)} points of a turn, of training and of promotion; "
+        f"{said} turns acknowledged",
+        counted(findings) | {"kills": total, "points": len(reached), "refused": refused},
+    )
+    result.counts["kills by point"] = dict(sorted(reached.items()))
+    result.blame(findings)
+    for point in sorted(set(schedule_points(schedule)) - set(reached)):
+        result.broken.append(f"no server ever came to {point!r} ({missed[point]} tries)")
+    return result
+
+
+async def storm(
+    bench: Bench,
+    kind: Kind,
+    schedule: Sequence[Kill],
+    reached: "Counter[str]",
+    missed: "Counter[str]",
+    progress: OnProgress,
+    *,
+    fault: str | None = None,
+    prepare: object = None,
+) -> tuple[list[Finding], int, int]:
+    """Servers come up and are killed under a steady load; returns what is wrong afterwards,
+    how many turns were acknowledged, and how often a client was refused."""
+    place = bench.place(kind)
+    if callable(prepare):
+        await asyncio.to_thread(prepare, place.url)
+    doors = place.doors(0)
+    talkers = Talkers(doors, place.truth, bench.seed)
+    operator = Operator(doors, place.truth, bench.seed)
+    options = {"trains": True, "fault": fault}
+    talkers.start()
+    operator.start()
+    for number, kill in enumerate(schedule):
+        progress(number, len(schedule), kill.point)
+        server = await place.start(kill=kill, **options)
+        try:
+            await asyncio.wait_for(server.exited.wait(), POINT_SECONDS)
+        except TimeoutError:
+            await server.end()
+        if server.killed_at is not None:
+            reached[server.killed_at] += 1
+        elif server.status == -9:
+            missed[kill.point] += 1
+        else:
+            raise RuntimeError(f"a server ended by itself with status {server.status}")
+    progress(len(schedule), len(schedule), "everybody ends what they have begun")
+    async with place.serving(**options):
+        await asyncio.gather(talkers.stop(), operator.stop())
+    acknowledged = sum(one.turn is not None for one in place.truth.said)
+    return await place.findings(), acknowledged, place.truth.refused
+
+
+def scheduled(count: int, seed: int) -> list[Kill]:
+    """Every point at least once where `count` allows it, in a drawn order."""
+    draw = random.Random(f"{seed} kills")
+    schedule: list[Kill] = []
+    for points, share in SHARES:
+        names = list(points)
+        draw.shuffle(names)
+        wanted = max(1, round(count * share))
+        schedule += [
+            Kill(names[n % len(names)], draw.randint(1, ALL_POINTS[names[n % len(names)]]))
+            for n in range(wanted)
+        ]
+    draw.shuffle(schedule)
+    return schedule
+
+
+def schedule_points(schedule: Sequence[Kill]) -> list[str]:
+    return [one.point for one in schedule]
