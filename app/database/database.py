@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 READING_THREADS = 3
 SQLITE_PATIENCE = 10.0
 """Seconds to wait for another process's lock."""
+STALLED_SECONDS = 10.0
+"""PostgreSQL ends a transaction whose process is silent for so long, and frees its rows: a
+replica that was stopped in the middle of one must not stop the others. Less than a lease."""
 
 
 class Database:
@@ -84,7 +87,10 @@ def _engine(url: str) -> Engine:
             pool_size=READING_THREADS + 1,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"connect_timeout": 5},
+            connect_args={
+                "connect_timeout": 5,
+                "options": f"-c idle_in_transaction_session_timeout={STALLED_SECONDS * 1000:.0f}",
+            },
         )
     raise ConfigurationError(f"{backend} is not supported; use sqlite or postgresql")
 
