@@ -165,7 +165,7 @@ def _compare_training(
         job = jobs.get(job_id)
         if job is None:
             yield Finding("lost", f"training job {job_id}")
-        elif told is not None and (told["status"], told["model_version"]) != (
+        elif told is not None and (told["status"], told.get("model_version")) != (
             job["status"],
             job["model_version"],
         ):

@@ -95,9 +95,7 @@ FAULTS: Mapping[str, Callable[[Transactions], None]] = {
 }
 
 
-def _rewrite(
-    transactions: Transactions, operations: Sequence[str], pattern: str, by: str
-) -> None:
+def _rewrite(transactions: Transactions, operations: Sequence[str], pattern: str, by: str) -> None:
     @event.listens_for(Engine, "before_cursor_execute", retval=True)
     def _rewritten(
         _c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any

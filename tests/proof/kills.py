@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from tests.proof.bench import Bench, Kind, OnProgress, Result
 from tests.proof.checks import Finding, counted
@@ -13,6 +13,7 @@ from tests.proof.points import ALL_POINTS, PROMOTION_POINTS, TRAINING_POINTS, TU
 
 POINT_SECONDS = 8.0
 """A server that has not come to its point by then is killed where it is."""
+END_SECONDS = 60.0
 SHARES = ((TURN_POINTS, 0.76), (TRAINING_POINTS, 0.14), (PROMOTION_POINTS, 0.10))
 
 
@@ -73,9 +74,19 @@ async def storm(
             raise RuntimeError(f"a server ended by itself with status {server.status}")
     progress(len(schedule), len(schedule), "everybody ends what they have begun")
     async with place.serving(**options):
-        await asyncio.gather(talkers.stop(), operator.stop())
+        ended = await in_time(talkers.stop(), operator.stop())
     acknowledged = sum(one.turn is not None for one in place.truth.said)
-    return await place.findings(), acknowledged, place.truth.refused
+    return ended + await place.findings(), acknowledged, place.truth.refused
+
+
+async def in_time(*endings: Awaitable[None]) -> list[Finding]:
+    """Lets clients end what they have begun; a finding when they cannot."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await asyncio.gather(*endings)
+    except TimeoutError:
+        return [Finding("other", f"clients wait for their replies after {END_SECONDS:g} s")]
+    return []
 
 
 def scheduled(count: int, seed: int) -> list[Kill]:

@@ -20,6 +20,10 @@ RETRY_SECONDS = 0.01
 FINAL = ("done", "failed", "cancelled")
 
 
+class Gone(Exception):
+    """404 for something that was acknowledged."""
+
+
 @dataclass
 class Said:
     """One utterance, and all that was heard of it."""
@@ -180,6 +184,8 @@ class Visit:
                     await getattr(self, f"_{manner}")()
                 except Broken:
                     await asyncio.sleep(RETRY_SECONDS)
+        except Gone:
+            self._said.contradictions.append(("lost", f"{self._said.key}: acknowledged, and 404"))
         finally:
             self.acknowledged.set()
 
@@ -233,9 +239,11 @@ class Visit:
         if status in (200, 201):
             self._said.hear(body)
             self.acknowledged.set()
-        else:
-            _note_refusal(self._truth, status, body)
-            raise Broken
+            return
+        if status == 404:
+            raise Gone
+        _note_refusal(self._truth, status, body)
+        raise Broken
 
     async def _listen(
         self,
@@ -341,7 +349,11 @@ class Operator:
                     self._truth.jobs[job["id"]] = None
                     open_jobs.append(job["id"])
                 for job_id in open_jobs:
-                    job = await self._ask("GET", f"/admin/training-jobs/{job_id}")
+                    try:
+                        job = await self._ask("GET", f"/admin/training-jobs/{job_id}")
+                    except Gone:
+                        self._truth.jobs[job_id] = {"status": "gone"}  # the check will miss it
+                        continue
                     if job["status"] not in ("queued", "running"):
                         self._truth.jobs[job_id] = job
                 open_jobs = [one for one in open_jobs if self._truth.jobs[one] is None]
@@ -349,7 +361,7 @@ class Operator:
 
     async def _promote(self) -> None:
         while not self._stopping.is_set():
-            with suppress(Broken):
+            with suppress(Broken, Gone):
                 listed = await self._ask("GET", "/admin/model-versions")
                 others = [one["number"] for one in listed["items"] if not one["live"]]
                 if others:
@@ -371,6 +383,8 @@ class Operator:
             seconds=self._doors.head_seconds,
             **options,
         )
+        if status == 404:
+            raise Gone
         if status >= 400:
             # 409: a promotion of ours was stored, but its reply was lost with the process.
             if status != 409:

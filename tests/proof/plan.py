@@ -14,6 +14,7 @@ class Beats:
     renew: float = 0.25
     recover: float = 0.25
     poll: float = 0.05
+    stalled: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 
 from app import turn_runner
-from app.database import training_jobs, turns
+from app.database import database, training_jobs, turns
 from app.main import create_app
 from app.settings import Settings
 from tests.proof import faults, points
@@ -87,6 +87,7 @@ def _set_beats(beats: Beats) -> None:
     replace_constant(turn_runner, "RECOVER_SECONDS", beats.recover)
     replace_constant(turn_runner, "POLL_SECONDS", beats.poll)
     replace_constant(training_jobs, "LEASE_SECONDS", beats.lease)
+    replace_constant(database, "STALLED_SECONDS", beats.stalled)
     replace_constant(points.training_runner, "POLL_SECONDS", beats.poll)
     replace_constant(points.training_runner, "REPORT_SECONDS", beats.grow)
 
@@ -234,7 +235,6 @@ def _warm_up() -> None:
         app = create_app(settings, generator=EchoGenerator(), load=lambda _: ByFirstWord())
         asyncio.run(live(app))
     import psycopg  # noqa: F401
-    import uvicorn.protocols.http.httptools_impl
     import uvloop  # noqa: F401
 
 

@@ -52,7 +52,7 @@ class EchoGenerator:
             await asyncio.sleep(seconds)
             if number == 1:
                 self._points.passed("generator: first piece")
-            word = f"[{digest(history)}] " if number == 0 else f"{start}-{number} "
+            word = f"[{digest(history)} {start}] " if number == 0 else f"{start}-{number} "
             yield Piece(word, self.name)
         self._points.passed("generator: last piece")
 
@@ -69,6 +69,12 @@ def digest(history: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps(list(history)).encode()).hexdigest()[:16]
 
 
+def start_in(reply: str | None) -> str | None:
+    """The name that the generator gave to the start of the turn that wrote this."""
+    found = re.match(r"\[[0-9a-f]{16} ([0-9a-f]{8})\]", reply or "")
+    return found[1] if found else None
+
+
 def digest_in(reply: str) -> str | None:
-    found = re.match(r"\[([0-9a-f]{16})\]", reply)
+    found = re.match(r"\[([0-9a-f]{16}) ", reply)
     return found[1] if found else None
