@@ -14,7 +14,7 @@ from app.database.migration import migrate
 from tests.proof.checks import Finding, compare, compare_api, read_rows
 from tests.proof.fleet import Fleet, Process
 from tests.proof.load import Doors, Truth
-from tests.proof.plan import Beats, Plan
+from tests.proof.plan import Plan
 from tests.proof.postgresql import PostgreSQL
 from tests.proof.server import SECRET
 from tests.proof.stand_ins import GREETINGS
@@ -129,7 +129,8 @@ class Place:
 def _furnish(connection: Any) -> dict[str, str]:
     keys: dict[str, str] = {}
     pepper = SECRET.encode()
-    for name, scope in (("ada", Scope.USER), ("bob", Scope.USER), ("op", Scope.ADMIN)):
+    people = [(f"user {number}", Scope.USER) for number in range(8)]
+    for name, scope in (*people, ("operator", Scope.ADMIN)):
         made, key = api_keys.create(connection, name, scope, pepper=pepper)
         keys["admin" if scope is Scope.ADMIN else made.id] = key
     intents.create(
@@ -147,6 +148,3 @@ def _furnish(connection: Any) -> dict[str, str]:
     # A version that no job made would look like one that a job has left behind.
     model_versions.promote(connection, number, by="proof")
     return keys
-
-
-BRISK = Beats()

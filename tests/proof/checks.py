@@ -69,32 +69,34 @@ def _compare_turns(truth: Truth, turns: Sequence[Mapping[str, Any]]) -> Iterator
             yield Finding("doubled", f"{said!r} was said once and stored {len(ids)} times")
     for said in truth.said:
         yield from (Finding(*one) for one in said.contradictions)
-        if said.turn is None:
-            continue
-        row = by_id.get(said.turn)
-        if row is None:
-            yield Finding("lost", f"{said.turn} was acknowledged and is not there")
-            continue
-        kept = (row["text"], row["seq"], row["owner"], row["conversation_id"])
-        if kept != (said.text, said.seq, f"key:{said.owner}", said.conversation):
-            yield Finding("altered", f"{said.turn} is not what was acknowledged")
-        if said.final is not None:
-            told = (said.final["status"], said.final["reply"])
-            if told != (row["status"], row["reply"]):
-                yield Finding(
-                    "lost" if row["status"] not in FINAL else "altered",
-                    f"{said.turn} was told as {told}, and is {row['status'], row['reply']}",
-                )
-        for heard in said.streams:
-            if heard != (row["reply"] or ""):
-                yield Finding("stream differs", f"{said.turn}: {heard!r} is {row['reply']!r}")
-        if said.cancelled and row["status"] != "cancelled":
-            yield Finding("altered", f"{said.turn} was cancelled, and is {row['status']}")
+        if said.turn is not None:
+            yield from _compare_turn(said, by_id.get(said.turn))
     for row in turns:
         if row["status"] not in FINAL:
             yield Finding("other", f"{row['id']} is {row['status']}, and everybody has gone")
         if row["fence"] > 2:
             yield Finding("other", f"{row['id']} was started {row['fence']} times")
+
+
+def _compare_turn(said: Said, row: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if row is None:
+        yield Finding("lost", f"{said.turn} was acknowledged and is not there")
+        return
+    kept = (row["text"], row["seq"], row["owner"], row["conversation_id"])
+    if kept != (said.text, said.seq, f"key:{said.owner}", said.conversation):
+        yield Finding("altered", f"{said.turn} is not what was acknowledged")
+    if said.final is not None:
+        told = (said.final["status"], said.final["reply"])
+        if told != (row["status"], row["reply"]):
+            yield Finding(
+                "lost" if row["status"] not in FINAL else "altered",
+                f"{said.turn} was told as {told}, and is {row['status'], row['reply']}",
+            )
+    for heard in said.streams:
+        if heard != (row["reply"] or ""):
+            yield Finding("stream differs", f"{said.turn}: {heard!r} is {row['reply']!r}")
+    if said.cancelled and row["status"] != "cancelled":
+        yield Finding("altered", f"{said.turn} was cancelled, and is {row['status']}")
 
 
 def _compare_conversations(

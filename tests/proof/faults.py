@@ -106,20 +106,13 @@ def _rewrite(transactions: Transactions, operations: Sequence[str], pattern: str
 
 
 def fill_disk(full: Sequence[Full], transactions: Transactions, tell: Tell) -> None:
-    """From the first SIGUSR1 to the next one."""
+    """From the first SIGUSR1 to the next one; SIGUSR2 asks how many writes have failed."""
     is_full = threading.Event()
     every = {one.operation: one.every for one in full}
     seen = dict.fromkeys(every, 0)
     failed = dict.fromkeys(every, 0)
-
-    def switch(*_: Any) -> None:
-        if is_full.is_set():
-            is_full.clear()
-            tell({"event": "disk", "failed": failed})
-        else:
-            is_full.set()
-
-    signal.signal(signal.SIGUSR1, switch)
+    signal.signal(signal.SIGUSR1, lambda *_: is_full.clear() if is_full.is_set() else is_full.set())
+    signal.signal(signal.SIGUSR2, lambda *_: tell({"event": "disk", "failed": failed}))
 
     def fails(operation: str) -> bool:
         if operation not in every or not is_full.is_set():
@@ -130,11 +123,11 @@ def fill_disk(full: Sequence[Full], transactions: Transactions, tell: Tell) -> N
         failed[operation] += 1
         return True
 
-    def _write(cursor: Any, statement: str, *_: Any) -> None:
+    def _write(_cursor: Any, statement: str, _parameters: Any, context: Any) -> None:
         writes = statement.startswith(("INSERT", "UPDATE"))
         running = "add version" if statement.startswith(_NEW_VERSION) else transactions.running
         if writes and running is not None and fails(running):
-            raise _disk_full(cursor)
+            raise _disk_full(context.dialect)
 
     event.listen(Engine, "do_execute", _write)
     event.listen(Engine, "do_executemany", _write)
@@ -142,20 +135,36 @@ def fill_disk(full: Sequence[Full], transactions: Transactions, tell: Tell) -> N
     def refusing(commit: Callable[..., Any]) -> Callable[..., Any]:
         def observed(dialect: Any, connection: Any) -> None:
             if transactions.uncommitted and fails("commit"):
-                raise _disk_full(connection)
+                raise _disk_full(dialect)
             commit(dialect, connection)
 
         return observed
 
     wrap(DefaultDialect, "do_commit", refusing)
+    if "pages" in every:
+        _bound_file(is_full, failed)
+
+
+def _bound_file(is_full: threading.Event, failed: dict[str, int]) -> None:
+    """SQLite's own answer to a full disk, beside ours: the file may not grow by a page."""
+
+    @event.listens_for(Engine, "begin")
+    def _bound(connection: Any) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() if is_full.is_set() else 0
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages or 1_000_000_000}")
+
+    @event.listens_for(Engine, "handle_error")
+    def _count(context: Any) -> None:
+        if "SQLITE_FULL" in str(getattr(context.original_exception, "sqlite_errorname", "")):
+            failed["pages"] += 1
 
 
 _NEW_VERSION = "INSERT INTO model_versions"
 
 
-def _disk_full(dbapi_object: Any) -> Exception:
+def _disk_full(dialect: Any) -> Exception:
     """As the driver raises it."""
-    if "sqlite" in f"{type(dbapi_object).__module__}{dbapi_object!r}".casefold():
+    if dialect.name == "sqlite":
         return sqlite3.OperationalError("database or disk is full")
     return psycopg.errors.DiskFull("could not extend file: No space left on device")
 

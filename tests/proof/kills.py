@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.proof.bench import Bench, Kind, OnProgress, Result
 from tests.proof.checks import Finding, counted
@@ -46,15 +46,16 @@ async def storm(
     progress: OnProgress,
     *,
     fault: str | None = None,
-    prepare: object = None,
+    prepare: Callable[[str], None] | None = None,
+    hasty: float = 0.3,
 ) -> tuple[list[Finding], int, int]:
     """Servers come up and are killed under a steady load; returns what is wrong afterwards,
     how many turns were acknowledged, and how often a client was refused."""
     place = bench.place(kind)
-    if callable(prepare):
+    if prepare is not None:
         await asyncio.to_thread(prepare, place.url)
     doors = place.doors(0)
-    talkers = Talkers(doors, place.truth, bench.seed)
+    talkers = Talkers(doors, place.truth, bench.seed, hasty=hasty)
     operator = Operator(doors, place.truth, bench.seed)
     options = {"trains": True, "fault": fault}
     talkers.start()

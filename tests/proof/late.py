@@ -75,6 +75,7 @@ async def _round(place: Place, outcome: Outcome, fault: str | None, *, wakes_lat
     turns = await _begin_turns(place)
     await watch.until(lambda rows: all(row["reply"] for row in rows), turns)
     await _stop_outside_a_transaction(first.pid, first.send, place)
+    await asyncio.sleep(BEATS.lease)  # SQLite's next server would not wait for it
     stale = {row["id"]: start_in(row["reply"]) for row in await watch.rows(turns)}
     async with place.serving(place=1, **options):
         await watch.until(lambda rows: all(row["fence"] == 2 for row in rows), turns)

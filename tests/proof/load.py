@@ -17,7 +17,12 @@ from tests.proof import http
 from tests.proof.http import Broken
 
 RETRY_SECONDS = 0.01
+REFUSED_SECONDS = 0.1
 FINAL = ("done", "failed", "cancelled")
+
+
+class Refused(Exception):
+    """429 or 503, or something unexpected: to be tried again, but not at once."""
 
 
 class Gone(Exception):
@@ -80,7 +85,7 @@ class Truth:
     """Answered with 429 or 503, to be tried again."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Doors:
     """Where servers listen, and the keys of those who come in."""
 
@@ -99,13 +104,22 @@ class Talkers:
     """`count` people who talk until they are told to stop, and then end what they have begun."""
 
     def __init__(
-        self, doors: Doors, truth: Truth, seed: int, *, count: int = 8, words: int = 8
+        self,
+        doors: Doors,
+        truth: Truth,
+        seed: int,
+        *,
+        count: int = 8,
+        words: int = 8,
+        hasty: float = 0.3,
     ) -> None:
+        """`hasty`: the share of utterances whose speaker does not wait for the reply."""
         self._doors = doors
         self._truth = truth
         self._stopping = asyncio.Event()
         self._draws = [random.Random(f"{seed} {number}") for number in range(count)]
         self._words = words
+        self._hasty = hasty
         self._tasks: list[asyncio.Task[None]] = []
         self._count = 0
 
@@ -115,6 +129,10 @@ class Talkers:
     async def stop(self) -> None:
         self._stopping.set()
         await asyncio.gather(*self._tasks)
+
+    def move(self, doors: Doors) -> None:
+        """From now on everybody goes there."""
+        self._doors.ports = doors.ports
 
     async def _talk(self, draw: random.Random) -> None:
         while not self._stopping.is_set():
@@ -135,7 +153,7 @@ class Talkers:
                 )
                 self._truth.said.append(said)
                 visit = Visit(self._doors, self._truth, said, random.Random(draw.random()))
-                if draw.random() < 0.3:  # hasty: says the next thing without waiting for a reply
+                if draw.random() < self._hasty:
                     background.append(asyncio.create_task(visit.make(draw.choice(_STREAMED))))
                     await visit.acknowledged.wait()
                 else:
@@ -184,6 +202,8 @@ class Visit:
                     await getattr(self, f"_{manner}")()
                 except Broken:
                     await asyncio.sleep(RETRY_SECONDS)
+                except Refused:
+                    await asyncio.sleep(REFUSED_SECONDS)
         except Gone:
             self._said.contradictions.append(("lost", f"{self._said.key}: acknowledged, and 404"))
         finally:
@@ -243,7 +263,7 @@ class Visit:
         if status == 404:
             raise Gone
         _note_refusal(self._truth, status, body)
-        raise Broken
+        raise Refused
 
     async def _listen(
         self,
@@ -264,7 +284,7 @@ class Visit:
             headers={"Accept": "text/event-stream", **self._key, **(headers or {})},
             seconds=self._doors.head_seconds,
         ) as response:
-            if response.status != 200 and response.status != 201:
+            if response.status not in (200, 201):
                 self._take(response.status, await response.json())
                 return
             async for name, event_id, data in response.events():

@@ -57,9 +57,17 @@ async def _trap(bench: Bench, kind: Kind, fault: str, kills: int) -> dict[str, i
         Kill(point, draw.randint(1, min(3, TURN_POINTS[point])))
         for point in draw.choices(trap.points, k=kills)
     ]
-    prepare = unguard if fault == "no order guard" else None
+    disorderly = fault == "no order guard"
     findings, _, _ = await storm(
-        bench, kind, schedule, Counter(), Counter(), lambda *_: None, fault=fault, prepare=prepare
+        bench,
+        kind,
+        schedule,
+        Counter(),
+        Counter(),
+        lambda *_: None,
+        fault=fault,
+        prepare=unguard if disorderly else None,
+        hasty=0.9 if disorderly else 0.3,
     )
     found = Counter(one.kind for one in findings)
     return {kind: found[kind] for kind in trap.shows_as if found[kind]}
