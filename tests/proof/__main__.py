@@ -55,6 +55,8 @@ ROWS: dict[str, Row] = {
     "overload": Row(burst, 1),
 }
 OTHERS = ("speed", *suites.SUITES)
+TELL_SECONDS = 10.0
+"""Where there is no terminal to draw bars on, a line in a while says how far it is."""
 console = Console(highlight=False)
 
 
@@ -153,10 +155,15 @@ async def _timed(
 ) -> Result:
     task = bar.add_task(title, total=1, doing="")
 
-    def tell(done: int, of: int, doing: str) -> None:
-        bar.update(task, completed=done, total=of, doing=doing)
+    began = told_at = time.monotonic()
 
-    began = time.monotonic()
+    def tell(done: int, of: int, doing: str) -> None:
+        nonlocal told_at
+        bar.update(task, completed=done, total=of, doing=doing)
+        if not bar.console.is_terminal and time.monotonic() - told_at > TELL_SECONDS:
+            told_at = time.monotonic()
+            bar.console.print(f"{title}: {done} of {of}, {doing}")
+
     try:
         result = await run(tell)
     except Exception as error:
@@ -168,6 +175,8 @@ async def _timed(
             bar.console.print_exception()
     result.seconds = round(time.monotonic() - began, 1)
     bar.update(task, completed=bar.tasks[task].total, doing=result.verdict)
+    if not bar.console.is_terminal:
+        bar.console.print(f"{title}: {result.verdict} in {result.seconds:.0f} s")
     return result
 
 

@@ -41,7 +41,7 @@ async def planted(bench: Bench, kind: Kind, kills: int, progress: OnProgress) ->
     for number, fault in enumerate(faults):
         progress(number, len(faults), fault)
         caught = await (
-            _fence(bench, kind) if fault == "no fence" else _trap(bench, kind, fault, kills)
+            _fence(bench, kind) if fault == "no fence" else trap(bench, kind, fault, kills)
         )
         result.counts[fault] = caught or "not caught"
         result.require(bool(caught), f"the planted fault {fault!r} was not caught")
@@ -50,7 +50,7 @@ async def planted(bench: Bench, kind: Kind, kills: int, progress: OnProgress) ->
     return result
 
 
-async def _trap(bench: Bench, kind: Kind, fault: str, kills: int) -> dict[str, int]:
+async def trap(bench: Bench, kind: Kind, fault: str, kills: int) -> dict[str, int]:
     trap = TRAPS[fault]
     draw = random.Random(f"{bench.seed} {fault}")
     schedule = [
