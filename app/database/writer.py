@@ -7,6 +7,7 @@ be run again after its transaction was rolled back.
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -93,6 +94,7 @@ class Writer:
         if not batch:
             return
         outcomes: list[tuple[_Entry, Any, BaseException | None]] = []
+        all_taken_back = False
         try:
             with self._engine.begin() as connection:
                 for entry in batch:
@@ -100,15 +102,17 @@ class Writer:
                         with connection.begin_nested():
                             outcomes.append((entry, entry.operation(connection), None))
                     except DBAPIError as error:
-                        if error.connection_invalidated or _is_deadlock(error):
+                        all_taken_back = _is_deadlock(error) or _is_rolled_back(connection)
+                        if all_taken_back or error.connection_invalidated:
                             raise
                         outcomes.append((entry, None, error))
                     except Exception as error:
                         outcomes.append((entry, None, error))
         except Exception as error:  # begin or commit failed: nothing of this batch is there
-            if len(batch) > 1 and _is_deadlock(error):
-                # Another replica's commit locks the same rows in another order. Operations
-                # that hold nothing while they wait for their first row wait in no circle.
+            if len(batch) > 1 and (all_taken_back or _is_deadlock(error)):
+                # Another replica's commit locks the same rows in another order: operations
+                # that hold nothing while they wait for their first row wait in no circle. Or
+                # one found the disk full: the others may have room.
                 for entry in batch:
                     self._commit([entry])
                 return
@@ -121,6 +125,13 @@ class Writer:
                 entry.future.set_result(value)
             else:
                 _fail(entry, failure)
+
+
+def _is_rolled_back(connection: Connection) -> bool:
+    """When its disk is full, SQLite rolls the whole transaction back by itself, savepoints and
+    all: the COMMIT that follows would succeed and keep nothing."""
+    driver = connection.connection.dbapi_connection
+    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
 
 def _is_deadlock(error: BaseException) -> bool:
