@@ -256,7 +256,7 @@ class Visit:
         self._take(status, body)
 
     def _take(self, status: int, body: Any) -> None:
-        if status in (200, 201):
+        if status in (200, 201, 202):
             self._said.hear(body)
             self.acknowledged.set()
             return

@@ -1,7 +1,9 @@
 """Fifty posts at once with one Idempotency-Key."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -31,27 +33,20 @@ async def one_key(bench: Bench, kind: Kind, count: int, progress: OnProgress) ->
                 f"/v1/conversations/{made['id']}/turns",
                 {"Idempotency-Key": f"proof-{uuid4().hex}"},
             )
-            replies: list[tuple[int, Any]] = await asyncio.gather(
+            replies = await asyncio.gather(
                 *(
-                    http.call(
-                        doors.ports[client % len(doors.ports)],
-                        "POST",
-                        path,
-                        key=key,
-                        body={"text": text},
-                        headers=headers,
-                    )
+                    _post(doors.ports[client % len(doors.ports)], path, key, text, headers)
                     for client in range(count)
                 )
             )
-            ids = {body.get("id") for _, body in replies}
-            texts = {body.get("reply") for _, body in replies}
-            created = sum(status == 201 for status, _ in replies)
-            refused = [status for status, _ in replies if status not in (200, 201)]
+            ids = {one.turn.get("id") for one in replies}
+            texts = {one.turn.get("reply") for one in replies}
+            made_it = sum(not one.replayed for one in replies)
+            refused = {one.status for one in replies} - {200, 201}
             result.require(len(ids) == 1, f"{len(ids)} different turns")
             result.require(len(texts) == 1, f"{len(texts)} different replies")
-            result.require(created == 1, f"{created} replies say that they made the turn")
-            result.require(not refused, f"refused: {sorted(set(refused))}")
+            result.require(made_it == 1, f"{made_it} replies say that they made the turn")
+            result.require(not refused, f"refused: {sorted(refused)}")
     turns = len(read_rows(place.url)["turns"])
     result.require(turns == ROUNDS, f"{turns} turns are stored")
     result.done = (
@@ -60,3 +55,18 @@ async def one_key(bench: Bench, kind: Kind, count: int, progress: OnProgress) ->
     )
     result.counts = {"keys": ROUNDS, "posts": ROUNDS * count, "turns": turns}
     return result
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    replayed: bool
+    turn: Mapping[str, Any]
+
+
+async def _post(port: int, path: str, key: str, text: str, headers: Mapping[str, str]) -> _Reply:
+    async with http.request(
+        port, "POST", path, key=key, body={"text": text}, headers=headers
+    ) as response:
+        replayed = response.headers.get("idempotency-replayed") == "true"
+        return _Reply(response.status, replayed, await response.json())

@@ -87,7 +87,8 @@ def _set_beats(beats: Beats) -> None:
     replace_constant(turn_runner, "RECOVER_SECONDS", beats.recover)
     replace_constant(turn_runner, "POLL_SECONDS", beats.poll)
     replace_constant(training_jobs, "LEASE_SECONDS", beats.lease)
-    replace_constant(database, "STALLED_SECONDS", beats.stalled)
+    if hasattr(database, "STALLED_SECONDS"):  # else some rows wait as long as the product does
+        replace_constant(database, "STALLED_SECONDS", beats.stalled)
     replace_constant(points.training_runner, "POLL_SECONDS", beats.poll)
     replace_constant(points.training_runner, "REPORT_SECONDS", beats.grow)
 
