@@ -10,14 +10,16 @@ from tests.proof.bench import Bench, Kind, OnProgress, Result
 from tests.proof.checks import Finding, counted
 from tests.proof.load import Operator, Talkers
 from tests.proof.plan import Kill
-from tests.proof.points import ALL_POINTS, PROMOTION_POINTS, TRAINING_POINTS, TURN_POINTS
+from tests.proof.points import PROMOTION_POINTS, TRAINING_POINTS, TURN_POINTS
 
 POINT_SECONDS = 8.0
 """A server that has not come to its point by then is killed where it is."""
 END_SECONDS = 60.0
 MOST_MISSES = 3
 """So often a point that no server came to in time is tried again."""
-SHARES = ((TURN_POINTS, 0.76), (TRAINING_POINTS, 0.14), (PROMOTION_POINTS, 0.10))
+TRAINING_SHARE = 0.14
+PROMOTION_SHARE = 0.10
+"""Of the kills; the others meet turns."""
 
 
 async def kills(bench: Bench, kind: Kind, count: int, progress: OnProgress) -> Result:
@@ -103,14 +105,19 @@ async def in_time(*endings: Awaitable[None]) -> list[Finding]:
 def scheduled(count: int, seed: int) -> list[Kill]:
     """Every point at least once where `count` allows it, in a drawn order."""
     draw = random.Random(f"{seed} kills")
+    training = max(1, round(count * TRAINING_SHARE))
+    promotion = max(1, round(count * PROMOTION_SHARE))
+    wanted = (
+        (TURN_POINTS, count - training - promotion),
+        (TRAINING_POINTS, training),
+        (PROMOTION_POINTS, promotion),
+    )
     schedule: list[Kill] = []
-    for points, share in SHARES:
+    for points, kills_wanted in wanted:
         names = list(points)
         draw.shuffle(names)
-        wanted = max(1, round(count * share))
-        schedule += [
-            Kill(names[n % len(names)], draw.randint(1, ALL_POINTS[names[n % len(names)]]))
-            for n in range(wanted)
-        ]
+        for number in range(kills_wanted):
+            name = names[number % len(names)]
+            schedule.append(Kill(name, draw.randint(1, points[name])))
     draw.shuffle(schedule)
     return schedule

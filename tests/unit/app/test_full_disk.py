@@ -1,4 +1,4 @@
-"""SQLite gives up the whole transaction when its disk is full: nothing of it may be told as done."""
+"""A full disk makes SQLite give up a whole transaction: nothing of it may be told as done."""
 
 import asyncio
 import threading
