@@ -23,17 +23,17 @@ from sqlalchemy.engine.default import DefaultDialect
 from app.database import turns
 from app.database.database import Database
 from tests.proof.plan import Full
-from tests.proof.points import Tell, Transactions, wrap
+from tests.proof.points import Statements, Tell, Transactions, wrap
 
 COMMIT_SECONDS = 0.02
 """How long the fault `acknowledge before commit` holds each commit back."""
 
 
-def plant(fault: str, transactions: Transactions) -> None:
-    FAULTS[fault](transactions)
+def plant(fault: str, transactions: Transactions, statements: Statements) -> None:
+    FAULTS[fault](transactions, statements)
 
 
-def _acknowledge_before_commit(transactions: Transactions) -> None:
+def _acknowledge_before_commit(transactions: Transactions, _: Statements) -> None:
     def hasty(write: Callable[..., Any]) -> Callable[..., Any]:
         async def observed(self: Database, operation: Callable[..., Any]) -> Any:
             loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ def _acknowledge_before_commit(transactions: Transactions) -> None:
     wrap(DefaultDialect, "do_commit", slow)
 
 
-def _no_idempotency(_: Transactions) -> None:
+def _no_idempotency(*_: Any) -> None:
     def forgetful(accept: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(accept)
         def observed(connection: Any, new: Any, *args: Any, **kwargs: Any) -> Any:
@@ -73,21 +73,18 @@ def _no_idempotency(_: Transactions) -> None:
     wrap(turns, "accept", forgetful)
 
 
-def _no_order_guard(transactions: Transactions) -> None:
+def _no_order_guard(transactions: Transactions, statements: Statements) -> None:
     """No turn waits for an earlier one. (`unguard` drops the index that holds it as well.)"""
-    _rewrite(transactions, ("accept", "begin"), r"EXISTS \(", "1 = 0 AND EXISTS (")
+    found_none = r"(EXISTS\s*\(SELECT\s[^()]*?\sFROM\sturns\b[^()]*?\sWHERE\s)"
+    _rewrite(transactions, statements, ("accept", "begin"), found_none, r"\g<1>1 = 0 AND ")
 
 
-def _no_fence(transactions: Transactions) -> None:
-    _rewrite(
-        transactions,
-        ("append", "finish"),
-        r"turns\.fence = (%\(\w+\)s(?:::\w+)?|\?)",
-        r"(turns.fence = \1 OR 1 = 1)",
-    )
+def _no_fence(transactions: Transactions, statements: Statements) -> None:
+    mine = r"turns\.fence = (%\(\w+\)s(?:::\w+)?|\$\d+(?:::\w+)?|\?)"
+    _rewrite(transactions, statements, ("append", "finish"), mine, r"(turns.fence = \1 OR 1 = 1)")
 
 
-FAULTS: Mapping[str, Callable[[Transactions], None]] = {
+FAULTS: Mapping[str, Callable[[Transactions, Statements], None]] = {
     "acknowledge before commit": _acknowledge_before_commit,
     "no idempotency": _no_idempotency,
     "no order guard": _no_order_guard,
@@ -95,17 +92,24 @@ FAULTS: Mapping[str, Callable[[Transactions], None]] = {
 }
 
 
-def _rewrite(transactions: Transactions, operations: Sequence[str], pattern: str, by: str) -> None:
-    @event.listens_for(Engine, "before_cursor_execute", retval=True)
-    def _rewritten(
-        _c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any
-    ) -> tuple[str, Any]:
+def _rewrite(
+    transactions: Transactions,
+    statements: Statements,
+    operations: Sequence[str],
+    pattern: str,
+    by: str,
+) -> None:
+    def rewritten(statement: str) -> str:
         if transactions.running in operations:
             statement = re.sub(pattern, by, statement)
-        return statement, parameters
+        return statement
+
+    statements.before.append(rewritten)
 
 
-def fill_disk(full: Sequence[Full], transactions: Transactions, tell: Tell) -> None:
+def fill_disk(
+    full: Sequence[Full], url: str, transactions: Transactions, statements: Statements, tell: Tell
+) -> None:
     """From the first SIGUSR1 to the next one; SIGUSR2 asks how many writes have failed."""
     is_full = threading.Event()
     every = {one.operation: one.every for one in full}
@@ -123,29 +127,29 @@ def fill_disk(full: Sequence[Full], transactions: Transactions, tell: Tell) -> N
         failed[operation] += 1
         return True
 
-    def _write(_cursor: Any, statement: str, _parameters: Any, context: Any) -> None:
+    def write(statement: str) -> str:
         writes = statement.startswith(("INSERT", "UPDATE"))
         running = "add version" if statement.startswith(_NEW_VERSION) else transactions.running
         if writes and running is not None and fails(running):
-            raise _disk_full(context.dialect)
+            raise _disk_full(url)
+        return statement
 
-    event.listen(Engine, "do_execute", _write)
-    event.listen(Engine, "do_executemany", _write)
+    statements.before.append(write)
 
     def refusing(commit: Callable[..., Any]) -> Callable[..., Any]:
         def observed(dialect: Any, connection: Any) -> None:
             if transactions.uncommitted and fails("commit"):
-                raise _disk_full(dialect)
+                raise _disk_full(url)
             commit(dialect, connection)
 
         return observed
 
     wrap(DefaultDialect, "do_commit", refusing)
     if "pages" in every:
-        _bound_file(is_full, failed)
+        _bound_file(is_full, failed, statements)
 
 
-def _bound_file(is_full: threading.Event, failed: dict[str, int]) -> None:
+def _bound_file(is_full: threading.Event, failed: dict[str, int], statements: Statements) -> None:
     """SQLite's own answer to a full disk, beside ours: the file may not grow by a page."""
 
     @event.listens_for(Engine, "begin")
@@ -153,18 +157,19 @@ def _bound_file(is_full: threading.Event, failed: dict[str, int]) -> None:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar() if is_full.is_set() else 0
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages or 1_000_000_000}")
 
-    @event.listens_for(Engine, "handle_error")
-    def _count(context: Any) -> None:
-        if "SQLITE_FULL" in str(getattr(context.original_exception, "sqlite_errorname", "")):
+    def count(error: Exception) -> None:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             failed["pages"] += 1
+
+    statements.failed.append(count)
 
 
 _NEW_VERSION = "INSERT INTO model_versions"
 
 
-def _disk_full(dialect: Any) -> Exception:
+def _disk_full(url: str) -> Exception:
     """As the driver raises it."""
-    if dialect.name == "sqlite":
+    if url.startswith("sqlite"):
         return sqlite3.OperationalError("database or disk is full")
     return psycopg.errors.DiskFull("could not extend file: No space left on device")
 

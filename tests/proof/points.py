@@ -8,11 +8,13 @@ import asyncio
 import functools
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
@@ -130,7 +132,7 @@ class Transactions(threading.local):
             self.running = before
 
 
-def install(points: Points, transactions: Transactions) -> None:
+def install(points: Points, transactions: Transactions, statements: "Statements") -> None:
     for name, (module, function, writes) in OPERATIONS.items():
         wrap(module, function, functools.partial(_operation, name, writes, transactions))
     wrap(DefaultDialect, "do_commit", functools.partial(_commit, points, transactions))
@@ -142,10 +144,12 @@ def install(points: Points, transactions: Transactions) -> None:
     wrap(LiveAssistant, "refresh", functools.partial(_after_async, points, switched))
     wrap(training_runner, "_start", functools.partial(_after_async, points, _CHILD_STARTED))
 
-    @event.listens_for(Engine, "before_cursor_execute")
-    def _before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _before(statement: str) -> str:
         if transactions.running == "accept" and statement.startswith("INSERT INTO turns"):
             points.passed("accept: number drawn, no row yet")
+        return statement
+
+    statements.before.append(_before)
 
 
 _ROW_OF_VERSION = "model version: row there, job still open"
@@ -226,6 +230,57 @@ def _after_async(
         return result
 
     return observed
+
+
+class Statements:
+    """What hears of each statement at the driver itself, below everything that is ours."""
+
+    def __init__(self) -> None:
+        self.before: list[Callable[[str], str]] = []
+        """May change the statement, or raise what the driver would raise."""
+        self.failed: list[Callable[[Exception], None]] = []
+
+    def listen(self) -> None:
+        """To all connections that are opened from now on."""
+
+        @event.listens_for(Engine, "do_connect")
+        def _connect(dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> None:
+            if dialect.name == "sqlite":
+                options["factory"] = self._sqlite_connection()
+            else:
+                options["cursor_factory"] = self._observed(psycopg.Cursor)
+
+    def _sqlite_connection(self) -> type[sqlite3.Connection]:
+        cursor_type = self._observed(sqlite3.Cursor)
+
+        class ObservedConnection(sqlite3.Connection):
+            def cursor(self, factory: Any = cursor_type) -> Any:
+                return super().cursor(factory)
+
+        return ObservedConnection
+
+    def _observed(self, cursor_type: Any) -> Any:
+        heard = self
+
+        class ObservedCursor(cursor_type):  # type: ignore[misc]
+            def execute(self, statement: Any, *args: Any, **options: Any) -> Any:
+                return heard._run(super().execute, statement, *args, **options)
+
+            def executemany(self, statement: Any, *args: Any, **options: Any) -> Any:
+                return heard._run(super().executemany, statement, *args, **options)
+
+        return ObservedCursor
+
+    def _run(self, execute: Callable[..., Any], statement: Any, *args: Any, **options: Any) -> Any:
+        try:
+            if isinstance(statement, str):
+                for hear in self.before:
+                    statement = hear(statement)
+            return execute(statement, *args, **options)
+        except Exception as error:
+            for hear_failure in self.failed:
+                hear_failure(error)
+            raise
 
 
 class ObservedResponses:

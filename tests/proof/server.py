@@ -27,7 +27,14 @@ from app.main import create_app
 from app.settings import Settings
 from tests.proof import faults, points
 from tests.proof.plan import Beats, Plan
-from tests.proof.points import ObservedResponses, Points, Transactions, replace_constant, wrap
+from tests.proof.points import (
+    ObservedResponses,
+    Points,
+    Statements,
+    Transactions,
+    replace_constant,
+    wrap,
+)
 from tests.proof.stand_ins import ByFirstWord, EchoGenerator
 
 SECRET = "a pepper for the proof, of no use elsewhere"
@@ -37,16 +44,18 @@ QUICK_TRAINING = Path(__file__).with_name("quick_training.py")
 def serve(plan: Plan, listener: socket.socket) -> None:
     tell = functools.partial(_tell, os.getpid())
     transactions = Transactions()
+    statements = Statements()
+    statements.listen()
     passing = Points(plan.kill, tell)
     if plan.beats is not None:
         _set_beats(plan.beats)
     if plan.trains:
         wrap(points.training_runner, "_start", _quick_training)
-    points.install(passing, transactions)
+    points.install(passing, transactions, statements)
     if plan.fault is not None:
-        faults.plant(plan.fault, transactions)
+        faults.plant(plan.fault, transactions, statements)
     if plan.full:
-        faults.fill_disk(plan.full, transactions, tell)
+        faults.fill_disk(plan.full, plan.url, transactions, statements, tell)
     _tell_adoptions(tell)
     if plan.tells_writes:
         _tell_writes(tell)
