@@ -48,7 +48,7 @@ SUITES: Mapping[str, Suite] = {
         (
             "test_published_holes.py",
             "test_published_holes_of_access.py",
-            "test_published_holes_of_data.py",
+            "test_holes_of_peers.py",
         ),
     ),
 }
