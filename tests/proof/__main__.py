@@ -95,7 +95,7 @@ def main(
     console.print(table(results))
     for result in results:
         for promise in result.broken:
-            console.print(f"[red]{result.row}, {result.database}:[/red]", promise, markup=True)
+            console.print(f"{result.row}, {result.database}: {promise}", markup=False, style="red")
     broken = [one for one in results if one.broken]
     skipped = [one for one in results if one.skipped]
     console.print(
@@ -176,7 +176,9 @@ async def _timed(
     result.seconds = round(time.monotonic() - began, 1)
     bar.update(task, completed=bar.tasks[task].total, doing=result.verdict)
     if not bar.console.is_terminal:
-        bar.console.print(f"{title}: {result.verdict} in {result.seconds:.0f} s")
+        bar.console.print(f"{title}: {result.verdict} in {result.seconds:.0f} s; {result.done}")
+        for promise in result.broken:
+            bar.console.print(f"  {promise}", markup=False)
     return result
 
 
