@@ -1,6 +1,6 @@
 # Every target is a line or two of ./run, which works without make too.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve setup test lint format lock
+.PHONY: help demo serve setup test proof lint format lock
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,9 @@ setup: ## only install what the demo and the server need, into .venv
 
 test: ## lint and the whole test suite
 	@./run test
+
+proof: ## break real servers in every way we know, and count the cost; ARGS="--rows kills"
+	@./run proof $(ARGS)
 
 lint: ## ruff, mypy, the import rules, the schema of docker-compose.yml
 	@./run lint

@@ -21,6 +21,11 @@ log = structlog.get_logger(__name__)
 READING_THREADS = 3
 SQLITE_PATIENCE = 10.0
 """Seconds to wait for another process's lock."""
+STALLED_SECONDS = 5.0
+"""PostgreSQL ends a transaction whose process is silent for so long, and frees its rows: a
+replica that was stopped in the middle of one must not stop the others. Less than a lease."""
+LOCK_SECONDS = 8.0
+"""Whoever waits for such a row fails alone before everybody behind it does."""
 
 
 class Database:
@@ -113,22 +118,17 @@ def _postgresql_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: Any) -> None:
-        for statement in _POSTGRESQL_SESSION:
-            connection.execute(statement)
+        # What was acknowledged is on disk, also where the server's default is to hurry.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        stalled, lock = round(STALLED_SECONDS * 1000), round(LOCK_SECONDS * 1000)
+        connection.execute(f"SET idle_in_transaction_session_timeout = {stalled}")
+        connection.execute(f"SET lock_timeout = {lock}")
         connection.commit()
 
     return engine
-
-
-_POSTGRESQL_SESSION = (
-    # What was acknowledged is on disk, also where the server's default is to hurry.
-    "SELECT set_config('synchronous_commit', 'on', false) "
-    "WHERE current_setting('synchronous_commit') = 'off'",
-    # A replica that is stopped in the middle of a transaction must not hold its rows for ever…
-    "SET idle_in_transaction_session_timeout = '5s'",
-    # … and whoever waits for such a row fails alone before everybody behind it does.
-    "SET lock_timeout = '8s'",
-)
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -104,7 +104,8 @@ def claim(connection: Connection, worker: str) -> TrainingJob | None:
             or_(
                 training_jobs.c.status == JobStatus.QUEUED,
                 (training_jobs.c.status == JobStatus.RUNNING)
-                & (training_jobs.c.lease_until < now()),
+                & (training_jobs.c.lease_until < now())
+                & (training_jobs.c.fence < MOST_STARTS),  # its lease may have ended just now
             )
         )
         .order_by(training_jobs.c.created_at)

@@ -320,7 +320,7 @@ def adopt_orphans(
         mine = and_(orphaned, turns.c.id.in_(some))
     adopted = connection.scalars(
         update(turns)
-        .where(mine)
+        .where(mine, turns.c.starts < MOST_STARTS)  # a lease may have ended since that update
         .values(status=TurnStatus.ACCEPTED, worker=worker, lease_until=now() + LEASE_SECONDS)
         .returning(turns.c.id)
     ).all()

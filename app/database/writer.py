@@ -7,6 +7,7 @@ a COMMIT whose outcome is unknown none ever is.
 """
 
 import asyncio
+import sqlite3
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -42,9 +43,11 @@ class OutcomeUnknown(Unavailable):
 class _OperationFailed(Exception):
     """Nothing of its transaction is there."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, *, all_taken_back: bool) -> None:
         super().__init__()
         self.error = error
+        self.all_taken_back = all_taken_back
+        """Though one alone was at fault: the others may succeed by themselves."""
 
 
 @dataclass(slots=True, eq=False)
@@ -164,7 +167,7 @@ class Writer:
         except _OperationFailed as failed:
             if len(batch) == 1:
                 batch[0].failure = _told(failed)
-            elif _is_deadlock(failed.error):
+            elif failed.all_taken_back:
                 self._commit_one_by_one(batch)
             elif _is_cut(failed.error):
                 raise
@@ -175,13 +178,14 @@ class Writer:
         try:
             self._transaction(batch, _run_in_savepoint)
         except _OperationFailed as failed:
-            if not _is_deadlock(failed.error):
+            if not failed.all_taken_back:
                 raise
             self._commit_one_by_one(batch)
 
     def _commit_one_by_one(self, batch: Sequence[_Entry]) -> None:
-        """Another replica's commit locks the same rows in another order. Operations that hold
-        nothing while they wait for their first row wait in no circle."""
+        """Another replica's commit locks the same rows in another order: operations that hold
+        nothing while they wait for their first row wait in no circle. Or one found the disk
+        full: the others may have room."""
         for entry in batch:
             try:
                 self._commit([entry])
@@ -197,9 +201,10 @@ class Writer:
                 for entry in batch:
                     run(entry, connection)
             except BaseException as error:
+                all_taken_back = _is_deadlock(error) or _is_rolled_back(connection)
                 with suppress(DBAPIError):  # the connection is gone, and the transaction with it
                     transaction.rollback()
-                raise _OperationFailed(error) from error
+                raise _OperationFailed(error, all_taken_back=all_taken_back) from error
             try:
                 transaction.commit()
             except DBAPIError as error:
@@ -219,7 +224,7 @@ def _run_in_savepoint(entry: _Entry, connection: Connection) -> None:
         with connection.begin_nested():
             entry.value = entry.operation(connection)
     except BaseException as error:
-        if _is_cut(error) or _is_deadlock(error):
+        if _is_cut(error) or _is_deadlock(error) or _is_rolled_back(connection):
             raise
         entry.failure = _told(error)
 
@@ -244,6 +249,13 @@ def _settle(entries: Sequence[_Entry]) -> None:
 
 def _is_cut(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _is_rolled_back(connection: Connection) -> bool:
+    """When its disk is full, SQLite rolls the whole transaction back by itself, savepoints and
+    all: the COMMIT that follows would succeed and keep nothing."""
+    driver = connection.connection.dbapi_connection
+    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
 
 def _is_deadlock(error: BaseException) -> bool:

@@ -69,6 +69,15 @@ def test_a_stream_can_be_taken_up_where_it_broke(served: Served) -> None:
     assert (name, data["text"]) == ("delta", "about a fox.")
 
 
+def test_a_listener_who_heard_more_than_was_stored_starts_over(served: Served) -> None:
+    turn = served.say(served.conversation(), "tell me a story").json()
+    headers = served.user | {"Last-Event-ID": "1.40"}
+    with served.client.stream("GET", f"/v1/turns/{turn['id']}/events", headers=headers) as got:
+        events = _events(got.iter_lines())
+    assert [name for name, _ in events] == ["reset", "delta", "done"]
+    assert events[1][1] == {"text": "A story about a fox.", "offset": 0}
+
+
 def test_the_same_idempotency_key_is_one_turn(served: Served) -> None:
     conversation, key = served.conversation(), {"Idempotency-Key": "0123456789abcdef"}
     first = served.say(conversation, "hello", **key)
