@@ -254,6 +254,8 @@ def _is_cut(error: BaseException) -> bool:
 def _is_rolled_back(connection: Connection) -> bool:
     """When its disk is full, SQLite rolls the whole transaction back by itself, savepoints and
     all: the COMMIT that follows would succeed and keep nothing."""
+    if connection.invalidated:
+        return False
     driver = connection.connection.dbapi_connection
     return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
