@@ -2,7 +2,7 @@
 API document, and drawn as its users would make them. Both answer alike, and never with 5xx.
 
 About 14,000 here, which with the hostile payloads makes 20,000. For 200,000, drawn anew each
-time: TWOFOLD_CALLS=200000 python -m pytest tests/integration/test_many_calls.py -o timeout=0
+time: TWOFOLD_CALLS=200000 python -m pytest tests/integration/test_many_calls.py
 """
 
 import os
@@ -39,6 +39,8 @@ T = TypeVar("T")
 CALLS = int(os.environ.get("TWOFOLD_CALLS", "14000"))
 STEPS = 40
 """Of one user's story."""
+
+pytestmark = pytest.mark.timeout(max(900, CALLS // 5))
 
 
 @pytest.fixture(scope="module")

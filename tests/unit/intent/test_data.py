@@ -22,12 +22,15 @@ from intent.data import (
 )
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
 from intent.slot_rules import NO_RULES, SlotRules
+from intent.text import normalize
 
 # Brackets may look like annotations, which only JSONL can tell from text.
 texts = st.text(
     st.characters(codec="utf-8", exclude_characters="\x00[]"), min_size=1, max_size=30
 ).map(str.strip)
-names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10)
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10).filter(
+    normalize  # a Hangul filler is a letter, but nobody sees it
+)
 sets = st.lists(st.builds(Example, text=texts.filter(bool), intent=names), max_size=20).map(
     training_set
 )
