@@ -51,7 +51,8 @@ class Process:
                 {ends, starts}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             if not self.started.is_set():
-                said = self._log.read_text().strip().splitlines()[-1:]
+                lines = self._log.read_text().strip().splitlines()
+                said = [one for one in lines if one[:1].isalpha() and ":" in one][-3:]
                 raise RuntimeError(f"a server did not start (status {self.status}): {said}")
         finally:
             ends.cancel()
