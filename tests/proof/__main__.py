@@ -133,6 +133,7 @@ async def prove(
             for name, kind in _of_databases(chosen, kinds):
                 run = partial(ROWS[name].run, bench, kind, counts[name])
                 results.append(await _timed(bar, f"{name}, {kind}", run))
+                await fleet.end_all()
             for name in (one for one in OTHERS if one in chosen):
                 run = partial(suites.speed if name == "speed" else suites.suite, bench, name)
                 results.append(await _timed(bar, name, run))

@@ -17,11 +17,13 @@ from tests.proof.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
+LOG_NAME = "servers.log"
 
 
 class Process:
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, log: Path) -> None:
         self.pid = pid
+        self._log = log
         self.started = asyncio.Event()
         self.exited = asyncio.Event()
         self.killed_at: str | None = None
@@ -49,7 +51,9 @@ class Process:
                 {ends, starts}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             if not self.started.is_set():
-                raise RuntimeError(f"a server did not start (status {self.status})")
+                lines = self._log.read_text().strip().splitlines()
+                said = [one for one in lines if one[:1].isalpha() and ":" in one][-3:]
+                raise RuntimeError(f"a server did not start (status {self.status}): {said}")
         finally:
             ends.cancel()
             starts.cancel()
@@ -87,7 +91,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         numbers = [one.fileno() for one in self._listeners]
         known = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
-        self._log = (self._folder / "servers.log").open("ab")
+        self._log = (self._folder / LOG_NAME).open("ab")
         self._zygote = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.proof.server", *map(str, numbers)),
             cwd=ROOT,
@@ -126,6 +130,11 @@ class Fleet:
         await self._zygote.stdin.drain()
         return await future
 
+    async def end_all(self) -> None:
+        """So that nobody of a row that went wrong answers for the next one."""
+        for process in list(self._processes.values()):
+            await process.end()
+
     async def _hear(self) -> None:
         assert self._zygote.stdout is not None
         async for line in self._zygote.stdout:
@@ -147,5 +156,5 @@ class Fleet:
     def _process(self, pid: int) -> Process:
         """Known from whichever of its lines comes first."""
         if pid not in self._processes:
-            self._processes[pid] = Process(pid)
+            self._processes[pid] = Process(pid, self._folder / LOG_NAME)
         return self._processes[pid]

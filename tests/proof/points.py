@@ -18,6 +18,7 @@ import psycopg
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.sql import ClauseElement, visitors
 
 from app import training_runner
 from app.database import conversations, model_versions, training_jobs, turns
@@ -168,6 +169,21 @@ def replace_constant(module: Any, name: str, value: float) -> None:
     if not isinstance(getattr(module, name, None), float):
         raise LookupError(f"{module.__name__}.{name} is gone: tell tests/proof its new name")
     setattr(module, name, value)
+
+
+def replace_in_statements(module: Any, old: float, new: float) -> None:
+    """Statements that were built when the module was imported have taken its constants along."""
+
+    def rebind(parameter: Any) -> None:
+        if parameter.value == old:
+            parameter.value = new
+
+    for one in list(vars(module).values()):
+        if isinstance(one, ClauseElement):
+            visitors.traverse(one, {}, {"bindparam": rebind})
+        elif type(one).__name__ == "Prepared":
+            for _, constants, _ in one._ready.values():
+                constants.update({name: new for name, value in constants.items() if value == old})
 
 
 def _operation(

@@ -33,6 +33,7 @@ from tests.proof.points import (
     Statements,
     Transactions,
     replace_constant,
+    replace_in_statements,
     wrap,
 )
 from tests.proof.stand_ins import ByFirstWord, EchoGenerator
@@ -90,6 +91,7 @@ class _Server(uvicorn.Server):
 
 
 def _set_beats(beats: Beats) -> None:
+    replace_in_statements(turns, turns.LEASE_SECONDS, beats.lease)
     replace_constant(turns, "LEASE_SECONDS", beats.lease)
     replace_constant(turn_runner, "GROW_SECONDS", beats.grow)
     replace_constant(turn_runner, "RENEW_SECONDS", beats.renew)
