@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from intent.engine import Network
 from intent.interface import ArtifactError
+from intent.neighbours import StoredExamples
 from intent.quantization import QuantizedRows
-from intent.scope import SIGNALS, ScopeDetector, StoredExamples
+from intent.scope import SIGNALS, ScopeDetector
 from intent.shape import CELLS, NetworkShape
 from intent.slot_rules import RuleMatcher, SlotRules, rule_problems
 from intent.slots import SlotKind, SlotModel, feature_count

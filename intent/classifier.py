@@ -10,6 +10,7 @@ from intent.artifact import Artifact, load
 from intent.calibration import softmax
 from intent.engine import Engine
 from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
+from intent.neighbours import Neighbours, lean
 from intent.scope import ScopeScorer, is_unfamiliar
 from intent.tagger import SlotTagger
 from intent.text import tokenize
@@ -29,7 +30,8 @@ class GRUClassifier:
             self._engine = Engine(artifact.network)
         except ValueError as error:
             raise ArtifactError(f"the file's network cannot run: {error}; train again") from error
-        self._scope = ScopeScorer(artifact.scope, len(artifact.intents))
+        self._neighbours = Neighbours(artifact.scope.inside, len(artifact.intents))
+        self._scope = ScopeScorer(artifact.scope)
         self._tagger = None
         if artifact.slots:
             chain = artifact.network.chain() if artifact.slots.kinds else None
@@ -74,7 +76,7 @@ class GRUClassifier:
             return nearest
         stored = self._artifact.scope.inside
         active = self._engine.run([tokenized[place] for place in worded])
-        compared = self._scope.compare(active.logits, active.features)
+        compared = self._neighbours.compare(active.logits, active.features)
         for place, comparison in zip(worded, compared, strict=True):
             nearest[place] = [
                 NearestExample(stored.texts[n], self.intents[stored.labels[n]], cosine)
@@ -98,10 +100,10 @@ class GRUClassifier:
         slots: list[tuple[Slot, ...]] = [()] * len(texts)
         if self._tagger:
             slots = self._tagger.slots_of_all(seen, active.tags)
-        confidences = softmax(active.logits, self._artifact.temperature)
+        compared = self._neighbours.compare(active.logits, active.features)
+        confidences = softmax(lean(active.logits, compared), self._artifact.temperature)
         ranked = np.argsort(-confidences, axis=1, kind="stable")[:, :RANKED]
         best = confidences[np.arange(len(ranked))[:, None], ranked]
-        compared = self._scope.compare(active.logits, active.features)
         familiarities = [self._scope.familiarities(tokens) for tokens in tokenized]
         scores = self._scope.scores(self._scope.signals(confidences, compared, familiarities))
         overruled = self._scope.resembles_outside(active.features, compared)

@@ -19,16 +19,21 @@ from intent.evaluation import Evaluation, evaluate
 from intent.fitting import Epoch, Help, Student
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
 from intent.lesson import Lesson
+from intent.neighbours import (
+    Comparison,
+    Neighbours,
+    StoredExamples,
+    choose_stored,
+    lean,
+    store,
+)
 from intent.scope import (
     LEAST_DEVIATION,
     SIGNALS,
     ScopeDetector,
     ScopeScorer,
-    StoredExamples,
-    choose_stored,
     choose_threshold,
     combine,
-    store,
 )
 from intent.slot_rules import learned_synonyms
 from intent.slots import SlotModel, slot_kinds
@@ -140,16 +145,20 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotM
     network = student.network()
     engine = Engine(network)
     scope = _remember(_no_detector(network), engine, student.lesson, student.strangers)
-    scorer = ScopeScorer(scope, len(student.intents))
+    scorer = ScopeScorer(scope)
+    neighbours = Neighbours(scope.inside, len(student.intents))
+
+    def judged(lesson: Lesson, *, trained_on: bool = False) -> tuple[Array, list[Comparison]]:
+        found = engine.run(lesson.tokens)
+        compared = neighbours.compare(found.logits, found.features, skip_self=trained_on)
+        return lean(found.logits, compared), compared
 
     enough = len(check.tokens) >= FEWEST_FOR_CALIBRATION
-    unseen = engine.run(check.tokens)
-    temperature = fit_temperature(unseen.logits, check.labels.numpy()) if enough else 1.0
+    temperature = fit_temperature(judged(check)[0], check.labels.numpy()) if enough else 1.0
 
     def signals(lesson: Lesson, *, trained_on: bool = False) -> Array:
-        found = engine.run(lesson.tokens)
-        compared = scorer.compare(found.logits, found.features)
-        confidences = softmax(found.logits, temperature)
+        logits, compared = judged(lesson, trained_on=trained_on)
+        confidences = softmax(logits, temperature)
         familiarities = [scorer.familiarities(tokens) for tokens in lesson.tokens]
         return scorer.signals(confidences, compared, familiarities, skip_self=trained_on)
 

@@ -1,0 +1,125 @@
+"""An utterance beside the training examples that the file stores, in the encoder's space.
+
+The network's judgement leans on them: an intent whose examples lie near gains
+(Khandelwal et al. 2020 do so with language models). What is out of scope looks at them, too.
+
+Shapes: B utterances, F features, I intents, N stored examples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intent.quantization import quantize
+
+Array = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+LIKELIEST = 3
+"""Of so many intents the examples are compared: the nearest are hardly ever elsewhere, and a
+message is spared thousands of comparisons."""
+CLOSEST = 2
+"""So many of an intent's examples say how near it is."""
+LEANING = 4.0
+"""What a cosine of 1 adds to a logit; chosen on validation sets."""
+MAX_STORED_EXAMPLES = 6_000
+FEWEST_OF_AN_INTENT = 5
+
+
+@dataclass(frozen=True)
+class StoredExamples:
+    """Training examples as the network sees them; those of one intent stand together."""
+
+    features: NDArray[np.int8]  # (N, F); only the direction counts
+    labels: Numbers  # (N,), ascending
+    texts: tuple[str, ...]
+
+
+def store(features: Array, labels: Numbers, texts: Sequence[str]) -> StoredExamples:
+    """`labels` must be ascending."""
+    return StoredExamples(quantize(features).values, labels, tuple(texts))
+
+
+def choose_stored(labels: Numbers) -> Numbers:
+    """Indices of the examples to store, intent by intent: all, or evenly many of each intent
+    when they are too many."""
+    if not len(labels):
+        return np.empty(0, np.int64)
+    intents = int(labels.max()) + 1
+    most = max(FEWEST_OF_AN_INTENT, MAX_STORED_EXAMPLES // intents)
+    return np.concatenate([np.flatnonzero(labels == intent)[:most] for intent in range(intents)])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An utterance beside the stored examples of its likeliest intents."""
+
+    intents: list[int]
+    places: list[tuple[int, int]]  # where each of those intents' examples begin and end
+    cosines: Array  # to those examples, in the order of `places`
+    closeness: list[float]  # of each of those intents: the mean of its largest cosines
+    prototype: float  # the largest cosine to one of those intents' prototypes
+
+    def nearest(self, count: int) -> list[tuple[int, float]]:
+        """Number and cosine of the nearest examples, best first."""
+        numbers = np.concatenate([np.arange(start, end) for start, end in self.places])
+        best = np.argsort(-self.cosines, kind="stable")[:count]
+        return [(int(numbers[place]), float(self.cosines[place])) for place in best]
+
+
+class Neighbours:
+    """`StoredExamples` made ready for use."""
+
+    def __init__(self, stored: StoredExamples, intents: int) -> None:
+        self._examples = directions(stored.features.astype(np.float32))
+        sums = np.zeros((intents, self._examples.shape[1]), np.float32)
+        np.add.at(sums, stored.labels, self._examples)
+        self._prototypes = directions(sums)
+        self._starts = np.searchsorted(stored.labels, np.arange(intents + 1)).tolist()
+
+    def compare(
+        self, logits: Array, features: Array, *, skip_self: bool = False
+    ) -> list[Comparison]:
+        """Each utterance with the stored examples of its likeliest intents. `skip_self` leaves
+        the nearest example out of an intent's closeness: for a stored one that is itself."""
+        count = min(LIKELIEST, logits.shape[1])
+        chosen = np.argpartition(logits, -count, axis=1)[:, -count:]
+        compared = []
+        for direction, intents in zip(directions(features), chosen, strict=True):
+            places = [(self._starts[intent], self._starts[intent + 1]) for intent in intents]
+            cosines = [self._examples[start:end] @ direction for start, end in places]
+            closeness = [mean_of_largest(each, CLOSEST, int(skip_self)) for each in cosines]
+            prototype = float((self._prototypes[intents] @ direction).max())
+            compared.append(
+                Comparison(intents.tolist(), places, np.concatenate(cosines), closeness, prototype)
+            )
+        return compared
+
+
+def lean(logits: Array, compared: Sequence[Comparison]) -> Array:
+    """(B, I): logits that also heed how near an intent's examples are. An intent that was not
+    compared counts as no nearer than those that were."""
+    leaning = logits.copy()
+    for row, one in zip(leaning, compared, strict=True):
+        least = min(one.closeness)
+        for intent, closeness in zip(one.intents, one.closeness, strict=True):
+            row[intent] += LEANING * (closeness - least)
+    return leaning
+
+
+def directions(features: Array) -> Array:
+    """(N, F), each of length 1, or 0 where it was 0."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
+    scaled: Array = features / np.maximum(lengths, 1e-12)[:, None]
+    return scaled
+
+
+def mean_of_largest(values: Array, count: int, skipped: int) -> float:
+    """Of the `count` largest after the `skipped` largest; of all where they are fewer."""
+    if len(values) > count + skipped:
+        values = np.partition(values, len(values) - count - skipped)[-(count + skipped) :]
+    if skipped and len(values) > skipped:
+        values = np.sort(values)[:-skipped]
+    return float(values.mean()) if len(values) else -1.0
