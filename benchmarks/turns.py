@@ -10,7 +10,7 @@ conversation and a new Idempotency-Key for each message, are a process of their 
 - sqlite, postgresql: the whole turn, with a trained network, on a disk that syncs.
 
 The arms take turns, so that whatever else the machine does meets them all; ratios are of one
-round, and their median is shown. `--keys cached` stands in for the look-up of the API key. At
+round, and their median is shown. At
 the end: the latency of a turn behind 20,000 others, beside an empty conversation, one client.
 """
 
@@ -38,7 +38,7 @@ from sqlalchemy import text
 
 from app import demo
 from app.database import api_keys, conversations, model_versions
-from app.database.api_keys import Scope
+from app.database.api_keys import USER, ApiKey
 from app.database.database import Database
 from app.database.migration import migrate
 from app.dialogue.routing import Cause, Decision, Route
@@ -46,7 +46,6 @@ from app.dialogue.turn import Reply, Timing, Turn, TurnStatus
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-OWNER = "key:benchmark"
 MESSAGE = "where is my parcel?"
 SECRET = "a secret of the benchmark, nobody else's"
 LONG_CONVERSATION = 20_000
@@ -56,7 +55,7 @@ START_SECONDS = 120
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.serve:
-        return _serve(options.serve, options.database, options.data_dir, options.keys)
+        return _serve(options.serve, options.database, options.data_dir)
     if options.load:
         return _load(json.loads(sys.stdin.read()))
     with ExitStack() as stack:
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.databases:
             url = stack.enter_context(_DATABASES[name](folder))
             key, longest = _prepared(url, artifact, options.clients)
-            arm = Arm.started(name, url, folder / name, options.keys, stack)
+            arm = Arm.started(name, url, folder / name, stack)
             arm.prepare(url, key, longest)
             arms.append(arm)
         rounds = [
@@ -85,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--artifact", type=Path, help="a trained network; else the demo's is made")
-    parser.add_argument("--keys", choices=("real", "cached"), default="real")
     parser.add_argument("--databases", nargs="+", choices=tuple(_DATABASES), default=["sqlite"])
     for internal in ("--serve", "--database", "--data-dir"):
         parser.add_argument(internal, default="", help=argparse.SUPPRESS)
@@ -127,8 +125,8 @@ class Arm:
     long_conversation: str = ""
 
     @classmethod
-    def started(cls, name: str, url: str, data_dir: Path, keys: str, stack: ExitStack) -> "Arm":
-        command = [sys.executable, "-m", "benchmarks.turns", "--serve", name, "--keys", keys]
+    def started(cls, name: str, url: str, data_dir: Path, stack: ExitStack) -> "Arm":
+        command = [sys.executable, "-m", "benchmarks.turns", "--serve", name]
         command += ["--database", url, "--data-dir", str(data_dir)]
         server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         stack.callback(_stopped, server)
@@ -249,7 +247,7 @@ def _prepared(url: str, artifact: bytes, clients: int) -> tuple[str, str]:
 
     database.write_now(promote)
     _, key = database.write_now(
-        lambda c: api_keys.create(c, "benchmark", Scope.USER, pepper=SECRET.encode())
+        lambda c: api_keys.create(c, "benchmark", USER, pepper=SECRET.encode())
     )
     owner = f"key:{database.read_now(api_keys.everything)[0].id}"
     made = [
@@ -290,11 +288,9 @@ def _fill(connection: Any, owner: str, conversation: str) -> None:
 # --- the server's process ---
 
 
-def _serve(arm: str, url: str, data_dir: str, keys: str) -> int:
+def _serve(arm: str, url: str, data_dir: str) -> int:
     import uvicorn
 
-    from app.api import auth
-    from app.api.auth import Principal
     from app.main import create_app
     from app.serving import set_up_logging
 
@@ -305,23 +301,12 @@ def _serve(arm: str, url: str, data_dir: str, keys: str) -> int:
         secret=SECRET,  # type: ignore[arg-type]
         embedded_worker=False,
         log_level="warning",
+        turns_per_minute_per_key=10_000_000,
     )
     set_up_logging(settings)
     app = create_app(settings)
     if arm == "route":
         app.router.lifespan_context = _without_services
-    if keys == "cached":
-        owner = OWNER
-        if arm != "route":
-            database = Database(url)
-            owner = f"key:{database.read_now(api_keys.everything)[0].id}"
-            database.close()
-        principal = Principal(owner, Scope.USER, "benchmark", "benchmark")
-
-        async def known() -> Principal:
-            return principal
-
-        app.dependency_overrides[auth.user] = known
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False)
 
     class Telling(uvicorn.Server):
@@ -338,8 +323,10 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
     """What the route works with, but nothing behind it."""
     from types import SimpleNamespace
 
+    from app.api.admission import Admission
     from app.api.dependencies import Services
     from app.dialogue.responses import ReplyBook
+    from app.turn_places import TurnPlaces
 
     class MadeUp:
         is_draining = False
@@ -353,16 +340,24 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
                 created_at=datetime.now(UTC), finished_at=datetime.now(UTC),
             )  # fmt: skip
 
+    class Known:
+        async def of_key(self, key: str) -> ApiKey:
+            return ApiKey("benchmark", "benchmark", USER, "", datetime.now(UTC), None, None, None)
+
     unused: Any = None
-    live = cast(Any, SimpleNamespace(replies=ReplyBook(), model_version=1))
+    settings = Settings(_env_file=None, turns_per_minute_per_key=10_000_000)  # type: ignore[call-arg]
+    idle = cast(Any, SimpleNamespace(waiting_writes=0))
     app.state.services = Services(
-        Settings(_env_file=None),
-        b"",
-        unused,
-        unused,
-        live,
-        cast(Any, MadeUp()),
-        None,  # type: ignore[call-arg]
+        settings=settings,
+        secrets=(SECRET.encode(),),
+        database=unused,
+        chatbot=unused,
+        live=cast(Any, SimpleNamespace(replies=ReplyBook(), model_version=1)),
+        turns=cast(Any, MadeUp()),
+        training=None,
+        eraser=unused,
+        keys=cast(Any, Known()),
+        admission=Admission(settings, idle, TurnPlaces()),
     )
     yield
 
