@@ -70,7 +70,7 @@ class TrainingConfig:
 
 
 FINE_TUNING = TrainingConfig(
-    encoder_learning_rate=2e-3,
+    encoder_learning_rate=1.5e-3,
     anchor=0.03,
     typo_share=0.3,
     averaged_share=0.15,
