@@ -1,0 +1,60 @@
+"""The written questions and answers keep their promises."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[3] / "benchmarks" / "answers"
+FILES = sorted(FOLDER.glob("*/*.yml"))
+NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def entries(passage: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = passage["questions"] + passage.get("follow_ups", [])
+    return found
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_answer_stands_in_its_passage(path: Path) -> None:
+    for passage in read(path)["passages"]:
+        text = one_line(passage["text"])
+        for entry in entries(passage):
+            assert entry["ask"]
+            assert entry["from"]
+            for quote in entry["from"]:
+                assert one_line(quote) in text
+            for number in NUMBER.findall(entry["say"]):
+                assert number in f"{passage['title']} {text}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nothing_is_asked_both_as_answered_and_as_not(path: Path) -> None:
+    passages = read(path)["passages"]
+    answered = {
+        ask.casefold() for p in passages for entry in p["questions"] for ask in entry["ask"]
+    }
+    assert not answered.intersection(u.casefold() for p in passages for u in p["unanswered"])
+
+
+def test_held_out_fields_share_no_question_with_the_others() -> None:
+    asked: dict[str, set[str]] = {"train": set(), "heldout": set()}
+    for path in FILES:
+        for passage in read(path)["passages"]:
+            for entry in passage["questions"]:  # follow-ups are short, and alike everywhere
+                asked[path.parent.name] |= {ask.casefold() for ask in entry["ask"]}
+    assert asked["train"]
+    assert asked["heldout"]
+    shared = asked["train"] & asked["heldout"]
+    assert not {ask for ask in shared if len(ask.split()) > 4}
