@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 from app.errors import Overloaded, Unavailable
 
@@ -140,7 +140,8 @@ def _is_deadlock(error: BaseException) -> bool:
 
 
 def _fail(entry: _Entry, error: BaseException) -> None:
-    if isinstance(error, OperationalError):
+    # A connection that was lost inside a savepoint shows as the savepoint's PendingRollbackError.
+    if isinstance(error, OperationalError | PendingRollbackError):
         unavailable = Unavailable("the database does not answer; nothing was changed")
         unavailable.__cause__ = error
         error = unavailable
