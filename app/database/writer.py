@@ -102,8 +102,10 @@ class Writer:
                         with connection.begin_nested():
                             outcomes.append((entry, entry.operation(connection), None))
                     except DBAPIError as error:
+                        if error.connection_invalidated or connection.invalidated:
+                            raise
                         all_taken_back = _is_deadlock(error) or _is_rolled_back(connection)
-                        if all_taken_back or error.connection_invalidated:
+                        if all_taken_back:
                             raise
                         outcomes.append((entry, None, error))
                     except Exception as error:
