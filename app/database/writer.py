@@ -102,10 +102,9 @@ class Writer:
                         with connection.begin_nested():
                             outcomes.append((entry, entry.operation(connection), None))
                     except DBAPIError as error:
-                        if error.connection_invalidated or connection.invalidated:
-                            raise
-                        all_taken_back = _is_deadlock(error) or _is_rolled_back(connection)
-                        if all_taken_back:
+                        lost = error.connection_invalidated or connection.invalidated
+                        all_taken_back = not lost and _takes_all_back(error, connection)
+                        if lost or all_taken_back:
                             raise
                         outcomes.append((entry, None, error))
                     except Exception as error:
@@ -129,11 +128,12 @@ class Writer:
                 _fail(entry, failure)
 
 
-def _is_rolled_back(connection: Connection) -> bool:
+def _takes_all_back(error: DBAPIError, connection: Connection) -> bool:
     """When its disk is full, SQLite rolls the whole transaction back by itself, savepoints and
     all: the COMMIT that follows would succeed and keep nothing."""
     driver = connection.connection.dbapi_connection
-    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+    rolled_back = isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+    return rolled_back or _is_deadlock(error)
 
 
 def _is_deadlock(error: BaseException) -> bool:
