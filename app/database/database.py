@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, PendingRollbackError
 from sqlalchemy.pool import QueuePool
 
 from app.database.writer import Operation, Writer
@@ -74,8 +74,9 @@ class Database:
                 try:
                     return operation(connection)
                 finally:
-                    connection.info.pop("reading", None)
-        except OperationalError as error:
+                    if self.is_sqlite:
+                        connection.info.pop("reading", None)
+        except (OperationalError, PendingRollbackError) as error:
             raise Unavailable("the database does not answer") from error
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 from app.errors import Overloaded, Unavailable
 
@@ -201,7 +201,7 @@ class Writer:
                 for entry in batch:
                     run(entry, connection)
             except BaseException as error:
-                all_taken_back = _is_deadlock(error) or _is_rolled_back(connection)
+                all_taken_back = _takes_all_back(error, connection)
                 with suppress(DBAPIError):  # the connection is gone, and the transaction with it
                     transaction.rollback()
                 raise _OperationFailed(error, all_taken_back=all_taken_back) from error
@@ -224,7 +224,7 @@ def _run_in_savepoint(entry: _Entry, connection: Connection) -> None:
         with connection.begin_nested():
             entry.value = entry.operation(connection)
     except BaseException as error:
-        if _is_cut(error) or _is_deadlock(error) or _is_rolled_back(connection):
+        if _is_cut(error) or _takes_all_back(error, connection):
             raise
         entry.failure = _told(error)
 
@@ -248,16 +248,20 @@ def _settle(entries: Sequence[_Entry]) -> None:
 
 
 def _is_cut(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    """The connection broke: in a statement, or (pending rollback) at the end of a savepoint."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, PendingRollbackError)
 
 
-def _is_rolled_back(connection: Connection) -> bool:
+def _takes_all_back(error: BaseException, connection: Connection) -> bool:
     """When its disk is full, SQLite rolls the whole transaction back by itself, savepoints and
     all: the COMMIT that follows would succeed and keep nothing."""
     if connection.invalidated:
         return False
     driver = connection.connection.dbapi_connection
-    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+    rolled_back = isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+    return rolled_back or _is_deadlock(error)
 
 
 def _is_deadlock(error: BaseException) -> bool:

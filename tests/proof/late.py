@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ async def _round(place: Place, outcome: Outcome, fault: str | None, *, wakes_lat
     await asyncio.sleep(BEATS.lease)  # SQLite's next server would not wait for it
     stale = {row["id"]: start_in(row["reply"]) for row in await watch.rows(turns)}
     async with place.serving(place=1, **options):
-        await watch.until(lambda rows: all(row["fence"] == 2 for row in rows), turns)
+        await watch.until(lambda rows: all(row["fence"] > 1 for row in rows), turns)
         heard = asyncio.gather(*(_listen(place, turn) for turn in turns))
         if wakes_late:
             await watch.until(lambda rows: all(row["status"] in FINAL for row in rows), turns)
@@ -174,9 +175,13 @@ class Watch:
         return await asyncio.to_thread(self._rows, turns)
 
     async def until(self, holds: Any, turns: Sequence[str]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not holds(await self.rows(turns)):  # noqa: ASYNC110 - a row tells nobody
-                await asyncio.sleep(0.01)
+        """Raises with what the rows are like instead, when that takes too long."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not holds(rows := await self.rows(turns)):
+            if time.monotonic() > end:
+                states = Counter((row["status"], row["fence"], bool(row["reply"])) for row in rows)
+                raise TimeoutError(f"(status, fence, has text): {dict(states)}")
+            await asyncio.sleep(0.01)
 
     def close(self) -> None:
         self._engine.dispose()
