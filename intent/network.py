@@ -153,6 +153,7 @@ class Encoder(nn.Module):
 
     def _recur(self, vectors: Tensor, batch: Batch) -> Tensor:
         """(B, T, H * directions), zero where there is no token."""
+        states: Tensor
         if batch.is_even:  # packing would only cost time
             states, _ = self.recurrent(vectors)
         else:
