@@ -54,6 +54,27 @@ def writing(served: Served, generator: Held, count: int, **options: Any) -> Iter
             thread.join(20)
 
 
+@contextmanager
+def stuck_writer(served: Served) -> Iterator[tuple[ThreadPoolExecutor, threading.Event]]:
+    """The writing thread is in the middle of a commit until it may go on; and threads to wait in
+    behind it."""
+    database = served.services.database
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait(_: Any) -> None:
+        reached.set()
+        go_on.wait(30)
+
+    with ThreadPoolExecutor(4) as pool:
+        holding = pool.submit(database.write_now, wait)
+        try:
+            assert reached.wait(20)
+            yield pool, go_on
+        finally:
+            go_on.set()
+        holding.exception(30)  # PostgreSQL may have ended so long a transaction; that is as good
+
+
 def test_instant_answers_flow_while_all_places_of_the_generator_are_taken(settings) -> None:
     generator = Held()
     few = settings.model_copy(update={"max_generating_turns": 2})
@@ -194,17 +215,16 @@ def test_no_new_turn_while_the_writer_is_far_behind(settings) -> None:
     few = settings.model_copy(update={"max_waiting_writes": 3})
     with serving(few) as served:
         conversation = served.conversation()
-        go_on = threading.Event()
-        writer = served.services.database._writer
-        held = [writer._enqueue(lambda _: go_on.wait(20))]
-        _until(lambda: writer.waiting == 0)
-        held += [writer._enqueue(lambda _: None) for _ in range(3)]
-        assert_problem(_post(served, conversation, "hello"), 503)
-        # What is open already is not held back: the rest of the queue is for it.
-        assert writer._queue.maxsize - writer.waiting > 900
-        go_on.set()
-        for one in held:
-            one.result(20)
+        database = served.services.database
+        with stuck_writer(served) as (pool, go_on):
+            held = [pool.submit(database.write_now, lambda _: None) for _ in range(3)]
+            _until(lambda: database.waiting_writes >= 3)
+            assert_problem(_post(served, conversation, "hello"), 503)
+            # What is open already is not held back: the rest of the queue is for it.
+            assert database._writer._max_waiting - database.waiting_writes > 900
+            go_on.set()
+            for one in held:
+                one.result(20)
         assert _post(served, conversation, "hello").status_code == 201
 
 
@@ -215,12 +235,9 @@ def test_refusals_wait_for_neither_the_database_nor_a_body(settings) -> None:
         conversation = served.conversation()
         theirs = served.conversation(served.other)
         assert _post(served, conversation, "hello").status_code == 201
-        go_on = threading.Event()
-        database = served.services.database
-        database._writer._enqueue(lambda _: go_on.wait(30))
-        for _ in range(3):
-            database._readers.submit(go_on.wait, 30)
-        with ThreadPoolExecutor(1) as pool:
+        with stuck_writer(served) as (pool, go_on):
+            for _ in range(3):
+                served.services.database._readers.submit(go_on.wait, 30)
             stuck = pool.submit(_post, served, theirs, "hello", headers=served.other)
             _until(lambda: served.services.turns.places._arriving == 1)
             took = []
