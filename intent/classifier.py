@@ -10,7 +10,7 @@ from intent.artifact import Artifact, load
 from intent.calibration import softmax
 from intent.engine import Engine
 from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
-from intent.neighbours import Neighbours, lean
+from intent.neighbours import LIKELIEST, Neighbours, lean, likeliest
 from intent.scope import ScopeScorer, is_unfamiliar
 from intent.tagger import SlotTagger
 from intent.text import tokenize
@@ -76,7 +76,7 @@ class GRUClassifier:
             return nearest
         stored = self._artifact.scope.inside
         active = self._engine.run([tokenized[place] for place in worded])
-        compared = self._neighbours.compare(active.logits, active.features)
+        compared = self._neighbours.compare(likeliest(active.logits, LIKELIEST), active.features)
         for place, comparison in zip(worded, compared, strict=True):
             nearest[place] = [
                 NearestExample(stored.texts[n], self.intents[stored.labels[n]], cosine)
@@ -100,10 +100,13 @@ class GRUClassifier:
         slots: list[tuple[Slot, ...]] = [()] * len(texts)
         if self._tagger:
             slots = self._tagger.slots_of_all(seen, active.tags)
-        compared = self._neighbours.compare(active.logits, active.features)
+        # Leaning lifts some of the likeliest above others, and nothing above the likeliest.
+        best = likeliest(active.logits, RANKED)
+        compared = self._neighbours.compare(best[:, :LIKELIEST], active.features)
         confidences = softmax(lean(active.logits, compared), self._artifact.temperature)
-        ranked = np.argsort(-confidences, axis=1, kind="stable")[:, :RANKED]
-        best = confidences[np.arange(len(ranked))[:, None], ranked]
+        rows = np.arange(len(best))[:, None]
+        order = np.argsort(-confidences[rows, best], axis=1, kind="stable")
+        ranked = best[rows, order]
         familiarities = [self._scope.familiarities(tokens) for tokens in tokenized]
         scores = self._scope.scores(self._scope.signals(confidences, compared, familiarities))
         overruled = self._scope.resembles_outside(active.features, compared)
@@ -112,7 +115,11 @@ class GRUClassifier:
         return [
             self._prediction(values, places, score, found)
             for values, places, score, found in zip(
-                best.tolist(), ranked.tolist(), scores.tolist(), slots, strict=True
+                confidences[rows, ranked].tolist(),
+                ranked.tolist(),
+                scores.tolist(),
+                slots,
+                strict=True,
             )
         ]
 

@@ -79,6 +79,6 @@ FINE_TUNING = TrainingConfig(
     feature_dropout=0.3,
     least_epochs=12,
     least_steps=900,
-    most_epochs=40,
+    most_epochs=16,
 )
 """From a pre-trained encoder, which brings its own sizes."""

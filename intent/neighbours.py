@@ -8,6 +8,7 @@ Shapes: B utterances, F features, I intents, N stored examples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ Numbers = NDArray[np.int64]
 LIKELIEST = 3
 """Of so many intents the examples are compared: the nearest are hardly ever elsewhere, and a
 message is spared thousands of comparisons."""
+NEAREST = 5
+"""So many of all compared examples say how near an utterance is to what was trained on."""
 CLOSEST = 2
-"""So many of an intent's examples say how near it is."""
+"""So many of an intent's examples say how near that is."""
 LEANING = 4.0
 """What a cosine of 1 adds to a logit; chosen on validation sets."""
 MAX_STORED_EXAMPLES = 6_000
@@ -58,15 +61,21 @@ class Comparison:
 
     intents: list[int]
     places: list[tuple[int, int]]  # where each of those intents' examples begin and end
-    cosines: Array  # to those examples, in the order of `places`
+    cosines: list[Array]  # to each of those intents' examples
     closeness: list[float]  # of each of those intents: the mean of its largest cosines
+    nearness: float  # the mean of the largest of all cosines
     prototype: float  # the largest cosine to one of those intents' prototypes
+
+    @property
+    def largest(self) -> float:
+        return max((float(each.max()) for each in self.cosines if len(each)), default=-1.0)
 
     def nearest(self, count: int) -> list[tuple[int, float]]:
         """Number and cosine of the nearest examples, best first."""
         numbers = np.concatenate([np.arange(start, end) for start, end in self.places])
-        best = np.argsort(-self.cosines, kind="stable")[:count]
-        return [(int(numbers[place]), float(self.cosines[place])) for place in best]
+        cosines = np.concatenate(self.cosines)
+        best = np.argsort(-cosines, kind="stable")[:count]
+        return [(int(numbers[place]), float(cosines[place])) for place in best]
 
 
 class Neighbours:
@@ -80,22 +89,35 @@ class Neighbours:
         self._starts = np.searchsorted(stored.labels, np.arange(intents + 1)).tolist()
 
     def compare(
-        self, logits: Array, features: Array, *, skip_self: bool = False
+        self, likeliest: Numbers, features: Array, *, skip_self: bool = False
     ) -> list[Comparison]:
-        """Each utterance with the stored examples of its likeliest intents. `skip_self` leaves
-        the nearest example out of an intent's closeness: for a stored one that is itself."""
-        count = min(LIKELIEST, logits.shape[1])
-        chosen = np.argpartition(logits, -count, axis=1)[:, -count:]
+        """Each utterance with the stored examples of its likeliest intents, (B, K). `skip_self`
+        leaves the nearest example out of what is averaged: for a stored one that is itself."""
+        starts, skipped = self._starts, int(skip_self)
+        pointing = directions(features)
+        prototypes = np.einsum("bf,bkf->bk", pointing, self._prototypes[likeliest]).max(axis=1)
         compared = []
-        for direction, intents in zip(directions(features), chosen, strict=True):
-            places = [(self._starts[intent], self._starts[intent + 1]) for intent in intents]
+        for direction, intents, prototype in zip(
+            pointing, likeliest.tolist(), prototypes.tolist(), strict=True
+        ):
+            places = [(starts[intent], starts[intent + 1]) for intent in intents]
             cosines = [self._examples[start:end] @ direction for start, end in places]
-            closeness = [mean_of_largest(each, CLOSEST, int(skip_self)) for each in cosines]
-            prototype = float((self._prototypes[intents] @ direction).max())
-            compared.append(
-                Comparison(intents.tolist(), places, np.concatenate(cosines), closeness, prototype)
-            )
+            best = [_largest(each, NEAREST + skipped) for each in cosines]
+            closeness = [_mean(each[skipped : skipped + CLOSEST]) for each in best]
+            overall = sorted(chain.from_iterable(best), reverse=True)
+            nearness = _mean(overall[skipped : skipped + NEAREST])
+            compared.append(Comparison(intents, places, cosines, closeness, nearness, prototype))
         return compared
+
+
+def likeliest(logits: Array, count: int) -> Numbers:
+    """(B, I) to (B, `count`), or all where they are fewer; best first."""
+    count = min(count, logits.shape[1])
+    found = np.argpartition(logits, -count, axis=1)[:, -count:]
+    rows = np.arange(len(found))[:, None]
+    order = np.argsort(-logits[rows, found], axis=1, kind="stable")
+    best: Numbers = found[rows, order]
+    return best
 
 
 def lean(logits: Array, compared: Sequence[Comparison]) -> Array:
@@ -104,8 +126,7 @@ def lean(logits: Array, compared: Sequence[Comparison]) -> Array:
     leaning = logits.copy()
     for row, one in zip(leaning, compared, strict=True):
         least = min(one.closeness)
-        for intent, closeness in zip(one.intents, one.closeness, strict=True):
-            row[intent] += LEANING * (closeness - least)
+        row[one.intents] += [LEANING * (closeness - least) for closeness in one.closeness]
     return leaning
 
 
@@ -116,10 +137,14 @@ def directions(features: Array) -> Array:
     return scaled
 
 
-def mean_of_largest(values: Array, count: int, skipped: int) -> float:
-    """Of the `count` largest after the `skipped` largest; of all where they are fewer."""
-    if len(values) > count + skipped:
-        values = np.partition(values, len(values) - count - skipped)[-(count + skipped) :]
-    if skipped and len(values) > skipped:
-        values = np.sort(values)[:-skipped]
-    return float(values.mean()) if len(values) else -1.0
+def _largest(values: Array, count: int) -> list[float]:
+    """Best first."""
+    if len(values) > 4 * count:
+        values = np.partition(values, len(values) - count)[-count:]
+    best: list[float] = values.tolist()
+    best.sort(reverse=True)
+    return best[:count]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else -1.0

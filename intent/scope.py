@@ -20,14 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from intent.neighbours import Array, Comparison, StoredExamples, directions, mean_of_largest
+from intent.neighbours import Array, Comparison, StoredExamples, directions
 from intent.text import is_word, ngram_hashes
 
 WEIGHTS = (1.0, 1.0, 0.5, 0.5)
 SIGNALS = len(WEIGHTS)
 LEAST_SIGNAL = -4.0
 LEAST_DEVIATION = 1e-3
-NEAREST = 5
 CACHED_WORDS = 50_000
 LEAST_FAMILIARITY = 0.4
 """The share of a word's n-grams seen in training that makes it look like a training word."""
@@ -65,21 +64,18 @@ class ScopeScorer:
 
     def familiarities(self, tokens: Sequence[str]) -> list[float]:
         """Of each word, or of each token where none is a word."""
-        words = [token for token in tokens if is_word(token)] or tokens
-        return [self._familiarity(word) for word in words]
+        known = [self._familiarity(token) for token in tokens]
+        return [one for one in known if one >= 0] or [self._seen_share(one) for one in tokens]
 
     def signals(
         self,
         confidences: Array,
         compared: Sequence[Comparison],
         familiarities: Sequence[Sequence[float]],
-        *,
-        skip_self: bool = False,
     ) -> Array:
-        """(B, SIGNALS). `skip_self` leaves out the nearest example, which for a stored one is
-        itself."""
+        """(B, SIGNALS)"""
         found = np.empty((len(confidences), SIGNALS), np.float32)
-        found[:, 0] = [mean_of_largest(one.cosines, NEAREST, int(skip_self)) for one in compared]
+        found[:, 0] = [one.nearness for one in compared]
         found[:, 1] = [one.prototype for one in compared]
         found[:, 2] = (confidences * np.log(confidences + 1e-12)).sum(axis=1)
         found[:, 3] = [sum(one) / len(one) for one in familiarities]
@@ -92,20 +88,23 @@ class ScopeScorer:
         if not len(self._outside):
             return np.zeros(len(features), np.bool_)
         outside = (directions(features) @ self._outside.T).max(axis=1)
-        inside = np.array([one.cosines.max(initial=-1.0) for one in compared])
+        inside = np.array([one.largest for one in compared])
         nearer: NDArray[np.bool_] = outside > inside
         return nearer
 
-    def _familiarity(self, word: str) -> float:
-        """1 for every word of the training data."""
-        found = self._familiarities.get(word)
+    def _familiarity(self, token: str) -> float:
+        """1 for every word of the training data, below 0 for what is no word."""
+        found = self._familiarities.get(token)
         if found is None:
-            hashes = ngram_hashes(word)
-            found = sum(value in self._seen for value in hashes) / len(hashes)
+            found = self._seen_share(token) if is_word(token) else -1.0
             if len(self._familiarities) >= CACHED_WORDS:
                 self._familiarities.clear()
-            self._familiarities[word] = found
+            self._familiarities[token] = found
         return found
+
+    def _seen_share(self, token: str) -> float:
+        hashes = ngram_hashes(token)
+        return sum(value in self._seen for value in hashes) / len(hashes)
 
 
 def is_unfamiliar(familiarities: Sequence[float]) -> bool:

@@ -20,11 +20,13 @@ from intent.fitting import Epoch, Help, Student
 from intent.interface import OUT_OF_SCOPE, TrainingDataError
 from intent.lesson import Lesson
 from intent.neighbours import (
+    LIKELIEST,
     Comparison,
     Neighbours,
     StoredExamples,
     choose_stored,
     lean,
+    likeliest,
     store,
 )
 from intent.scope import (
@@ -150,7 +152,8 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotM
 
     def judged(lesson: Lesson, *, trained_on: bool = False) -> tuple[Array, list[Comparison]]:
         found = engine.run(lesson.tokens)
-        compared = neighbours.compare(found.logits, found.features, skip_self=trained_on)
+        best = likeliest(found.logits, LIKELIEST)
+        compared = neighbours.compare(best, found.features, skip_self=trained_on)
         return lean(found.logits, compared), compared
 
     enough = len(check.tokens) >= FEWEST_FOR_CALIBRATION
@@ -160,7 +163,7 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotM
         logits, compared = judged(lesson, trained_on=trained_on)
         confidences = softmax(logits, temperature)
         familiarities = [scorer.familiarities(tokens) for tokens in lesson.tokens]
-        return scorer.signals(confidences, compared, familiarities, skip_self=trained_on)
+        return scorer.signals(confidences, compared, familiarities)
 
     inside = signals(check)
     if not enough:  # training utterances are a flattering stand-in

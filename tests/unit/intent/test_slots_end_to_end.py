@@ -38,7 +38,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
         for other in CITIES
         if one != other
     ]
-    buy = [f"    - {verb} a [{item}](item)" for verb in ("buy", "order", "get") for item in ITEMS]
+    buy = [
+        f"    - {verb} a [{item}](item){rest}"
+        for verb in ("buy", "order", "get")
+        for item in ITEMS
+        for rest in ("", " with order")
+    ]
     path = tmp_path_factory.mktemp("slots") / "nlu.yml"
     lines = ["- intent: fly", "  examples: |", *fly, "- intent: buy", "  examples: |", *buy]
     path.write_text("nlu:\n" + "\n".join(lines) + "\n" + RULES)
