@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.database.tables import metadata
+from app.database.tables import conversations, metadata
 from tests.integration.conftest import Served
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -80,7 +80,8 @@ def things_of_ada(served: Served) -> dict[str, str]:
 
 
 def things_of(served: Served, owner: dict[str, str]) -> dict[str, str]:
-    """One of each, by the name that it has in paths; conversations and turns are the owner's."""
+    """One of each, by the name that it has in paths; conversations, turns and receipts are
+    the owner's."""
     client, admin = served.client, served.admin
     conversation = served.conversation(owner)
     turn = client.post(
@@ -101,15 +102,21 @@ def things_of(served: Served, owner: dict[str, str]) -> dict[str, str]:
         "key_id": key,
         "name": "greet",
         "number": "1",
-        "owner": "guest:" + ABSENT,
-        "erasure_id": _erasure(served),
+        "owner": _owner(served, conversation),
+        "erasure_id": _erasure(served, owner),
     }
 
 
-def _erasure(served: Served) -> str:
-    """The receipt of one of Ada's."""
-    gone = served.client.delete(f"/v1/conversations/{served.conversation()}", headers=served.user)
-    return gone.headers["location"].rsplit("/", 1)[1]
+def _owner(served: Served, conversation: str) -> str:
+    whose = select(conversations.c.owner).where(conversations.c.id == conversation)
+    return str(served.services.database.read_now(lambda c: c.scalar(whose)))
+
+
+def _erasure(served: Served, owner: dict[str, str]) -> str:
+    """The receipt of a conversation of the owner's that is gone."""
+    url = f"/v1/conversations/{served.conversation(owner)}"
+    gone = served.client.delete(url, headers=owner)
+    return str(gone.headers["location"].rsplit("/", 1)[1])
 
 
 def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:

@@ -9,9 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
 from app.database import api_keys, model_versions
 from app.database.api_keys import Scope
+from app.database.tables import turns
 from tests.integration.conftest import Served
 from tests.integration.routes import (
     ABSENT,
@@ -34,10 +36,13 @@ WORKS: Mapping[tuple[str, str], int] = {
     ("GET", "/v1/conversations/{conversation_id}/turns"): 200,
     ("GET", "/v1/turns/{turn_id}"): 200,
     ("GET", "/v1/turns/{turn_id}/events"): 200,
+    ("POST", "/v1/turns/{turn_id}/retry"): 200,
     ("POST", "/v1/turns/{turn_id}/cancel"): 200,
     ("PUT", "/v1/turns/{turn_id}/feedback"): 200,
     ("DELETE", "/v1/turns/{turn_id}/feedback"): 204,
     ("POST", "/v1/route"): 200,
+    ("DELETE", "/v1/me"): 200,
+    ("GET", "/v1/erasures/{erasure_id}"): 200,
     ("GET", "/v1/assistant"): 200,
     ("GET", "/admin/assistant"): 200,
     ("PUT", "/admin/assistant"): 200,
@@ -67,6 +72,10 @@ WORKS: Mapping[tuple[str, str], int] = {
     ("GET", "/admin/keys"): 200,
     ("POST", "/admin/keys"): 201,
     ("DELETE", "/admin/keys/{key_id}"): 204,
+    ("GET", "/admin/erasures"): 200,
+    ("GET", "/admin/erasures/{erasure_id}"): 200,
+    ("DELETE", "/admin/owners/{owner}"): 200,
+    ("GET", "/admin/retention"): 200,
     ("GET", "/livez"): 200,
     ("GET", "/readyz"): 200,
 }
@@ -90,7 +99,7 @@ class Operation:
     is_open: bool
     takes_body: bool
     mine: frozenset[str] = field(default_factory=frozenset)
-    """Which of the things it names belong to somebody."""
+    """Which of the things it names belong to somebody; an admin looks at everybody's."""
 
     def works_for(self, caller: Caller) -> bool:
         if self.is_open:
@@ -98,7 +107,7 @@ class Operation:
         return caller.scopes is not None and (self.scope is None or self.scope in caller.scopes)
 
 
-OWNED = ("conversation_id", "turn_id")
+OWNED = ("conversation_id", "turn_id", "erasure_id")
 
 
 @pytest.fixture
@@ -173,6 +182,8 @@ def test_whoever_may_call_a_route_gets_what_it_is_for(
             if operation.mine and owner is not caller:
                 continue
             things = _fresh_things(served, owner)
+            if operation.path.endswith("/retry"):
+                _fail(served, things["turn_id"])
             got = _call(served, operation, caller, things)
             where = f"{operation.method} {operation.path} by {caller.name}: {got.text[:300]}"
             assert got.status_code == WORKS[operation.method, operation.path], where
@@ -240,6 +251,17 @@ def _fresh_things(served: Served, owner: Caller) -> dict[str, str]:
     }
 
 
+def _fail(served: Served, turn_id: str) -> None:
+    """As if its generator had broken: only such a turn can be answered again."""
+    served.services.database.write_now(
+        lambda c: c.execute(
+            update(turns)
+            .where(turns.c.id == turn_id)
+            .values(status="failed", error_code="internal")
+        )
+    )
+
+
 def _call(
     served: Served, operation: Operation, caller: Caller, things: Mapping[str, str], **more: str
 ) -> Any:
@@ -274,7 +296,11 @@ def _operations(document: dict[str, Any]) -> Iterator[Operation]:
                 next(iter(scopes), None),
                 is_open=not security,
                 takes_body="requestBody" in operations[method],
-                mine=frozenset(one for one in OWNED if f"{{{one}}}" in path or one in named),
+                mine=frozenset(
+                    one
+                    for one in OWNED
+                    if not path.startswith("/admin/") and (f"{{{one}}}" in path or one in named)
+                ),
             )
 
 
