@@ -104,20 +104,23 @@ class GRUClassifier:
         best = likeliest(active.logits, RANKED)
         compared = self._neighbours.compare(best[:, :LIKELIEST], active.features)
         confidences = softmax(lean(active.logits, compared), self._artifact.temperature)
-        rows = np.arange(len(best))[:, None]
-        order = np.argsort(-confidences[rows, best], axis=1, kind="stable")
-        ranked = best[rows, order]
+        shares = confidences[np.arange(len(best))[:, None], best].tolist()
         familiarities = [self._scope.familiarities(tokens) for tokens in tokenized]
         scores = self._scope.scores(self._scope.signals(confidences, compared, familiarities))
-        overruled = self._scope.resembles_outside(active.features, compared)
-        overruled |= [is_unfamiliar(one) for one in familiarities]
-        scores = scores - self._artifact.scope.threshold - OVERRULED * overruled
+        resembling = self._scope.resembles_outside(active.features, compared)
         return [
-            self._prediction(values, places, score, found)
-            for values, places, score, found in zip(
-                confidences[rows, ranked].tolist(),
-                ranked.tolist(),
+            self._prediction(
+                sorted(zip(share, places, strict=True), key=_by_confidence),
+                score - self._artifact.scope.threshold,
+                overruled=outside or is_unfamiliar(familiar),
+                slots=found,
+            )
+            for share, places, score, outside, familiar, found in zip(
+                shares,
+                best.tolist(),
                 scores.tolist(),
+                resembling.tolist(),
+                familiarities,
                 slots,
                 strict=True,
             )
@@ -125,18 +128,24 @@ class GRUClassifier:
 
     def _prediction(
         self,
-        confidences: Sequence[float],
-        places: Sequence[int],
+        ranked: Sequence[tuple[float, int]],
         score: float,
+        *,
+        overruled: bool,
         slots: tuple[Slot, ...],
     ) -> Prediction:
         ranking = tuple(
-            RankedIntent(self.intents[place], confidence)
-            for place, confidence in zip(places, confidences, strict=True)
+            RankedIntent(self.intents[place], confidence) for confidence, place in ranked
         )
         first = ranking[0]
+        if overruled:
+            score -= OVERRULED
         return Prediction(first.intent, first.confidence, ranking, score >= 0, score, slots)
 
     def _wordless(self) -> Prediction:
         nobody = RankedIntent(self.intents[0], 0.0)
         return Prediction(nobody.intent, nobody.confidence, (nobody,), False, -OVERRULED)
+
+
+def _by_confidence(ranked: tuple[float, int]) -> float:
+    return -ranked[0]

@@ -126,7 +126,8 @@ def lean(logits: Array, compared: Sequence[Comparison]) -> Array:
     leaning = logits.copy()
     for row, one in zip(leaning, compared, strict=True):
         least = min(one.closeness)
-        row[one.intents] += [LEANING * (closeness - least) for closeness in one.closeness]
+        for intent, closeness in zip(one.intents, one.closeness, strict=True):
+            row[intent] += LEANING * (closeness - least)
     return leaning
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from intent.neighbours import Array, Comparison, StoredExamples, directions
 from intent.text import is_word, ngram_hashes
 
-WEIGHTS = (1.0, 1.0, 0.5, 0.5)
+WEIGHTS = np.array((1.0, 1.0, 0.5, 0.5), np.float32)
+TINY = np.float32(1e-12)
 SIGNALS = len(WEIGHTS)
 LEAST_SIGNAL = -4.0
 LEAST_DEVIATION = 1e-3
@@ -74,12 +75,12 @@ class ScopeScorer:
         familiarities: Sequence[Sequence[float]],
     ) -> Array:
         """(B, SIGNALS)"""
-        found = np.empty((len(confidences), SIGNALS), np.float32)
-        found[:, 0] = [one.nearness for one in compared]
-        found[:, 1] = [one.prototype for one in compared]
-        found[:, 2] = (confidences * np.log(confidences + 1e-12)).sum(axis=1)
-        found[:, 3] = [sum(one) / len(one) for one in familiarities]
-        return found
+        certainties = np.einsum("bi,bi->b", confidences, np.log(confidences + TINY)).tolist()
+        rows = [
+            (one.nearness, one.prototype, certainty, sum(familiar) / len(familiar))
+            for one, certainty, familiar in zip(compared, certainties, familiarities, strict=True)
+        ]
+        return np.array(rows, np.float32).reshape(-1, SIGNALS)
 
     def resembles_outside(
         self, features: Array, compared: Sequence[Comparison]
@@ -114,8 +115,7 @@ def is_unfamiliar(familiarities: Sequence[float]) -> bool:
 
 def combine(signals: Array, means: Array, deviations: Array) -> Array:
     """(B,). None of the signals can outvote the others by itself."""
-    weights = np.array(WEIGHTS, np.float32)
-    summed: Array = np.maximum((signals - means) / deviations, LEAST_SIGNAL) @ weights
+    summed: Array = np.maximum((signals - means) / deviations, LEAST_SIGNAL) @ WEIGHTS
     return summed
 
 
