@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.database import api_keys, intents, model_versions
-from app.database.api_keys import Scope
+from app.database.api_keys import ADMIN, USER
 from app.database.database import Database
 from app.database.migration import migrate
 from tests.proof.checks import Finding, compare, compare_api, read_rows
@@ -129,10 +129,10 @@ class Place:
 def _furnish(connection: Any) -> dict[str, str]:
     keys: dict[str, str] = {}
     pepper = SECRET.encode()
-    people = [(f"user {number}", Scope.USER) for number in range(8)]
-    for name, scope in (*people, ("operator", Scope.ADMIN)):
-        made, key = api_keys.create(connection, name, scope, pepper=pepper)
-        keys["admin" if scope is Scope.ADMIN else made.id] = key
+    people = [(f"user {number}", USER) for number in range(8)]
+    for name, scopes in (*people, ("operator", ADMIN)):
+        made, key = api_keys.create(connection, name, scopes, pepper=pepper)
+        keys["admin" if scopes is ADMIN else made.id] = key
     intents.create(
         connection, "greet", title="Greet", replies=list(GREETINGS), example_texts=["hello", "hi"]
     )
