@@ -200,7 +200,8 @@ def test_a_server_that_has_closed_takes_no_turn_and_says_when_to_come_back(
     conversation = served.conversation()
     served.client.portal.call(served.services.turns.close)
     refused = served.say(conversation, "hello")
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] in ("1", "2")  # drawn, so that not all come at once
     page = served.client.get(f"/v1/conversations/{conversation}/turns", headers=served.user)
     assert page.json()["items"] == []
 
