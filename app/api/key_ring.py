@@ -11,6 +11,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -79,6 +80,9 @@ class KeyRing:
         self._moved: dict[str, str] = {}
         """Key id → its hash under the present secret."""
         self._beats: list[asyncio.Task[None]] = []
+        # Not the database's reading threads: slow readers must not delay `refresh`. Two, for one
+        # may hang on a connection that went away.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="key-ring")
 
     async def start(self) -> None:
         await self.refresh()
@@ -89,6 +93,7 @@ class KeyRing:
         ]
 
     async def close(self) -> None:
+        """Afterwards nothing of it reads any more: the database may be closed."""
         for task in (*self._beats, self._looking_up, self._checking):
             if task is not None:
                 task.cancel()
@@ -96,6 +101,8 @@ class KeyRing:
                     await task
         with suppress(TwofoldError):
             await self._write_down()
+        # A task that is cancelled leaves its thread running.
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def of_key(self, key: str) -> ApiKey | None:
         """The living key that this text is; None for anything else. A right prefix with a wrong
@@ -128,10 +135,8 @@ class KeyRing:
 
     async def refresh(self) -> None:
         """Sees what has changed up to now, by us or by another replica."""
-        revision, database_time = await asyncio.to_thread(
-            # Not one of the database's reading threads: slow readers must not delay this.
-            self._database.read_now,
-            api_keys.revision,
+        revision, database_time = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._database.read_now, api_keys.revision
         )
         now = time.monotonic()
         self._ahead = database_time - now

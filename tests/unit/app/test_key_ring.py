@@ -295,6 +295,40 @@ def test_what_was_read_before_a_revocation_is_not_remembered_after_it(
 
 
 @pytest.mark.usefixtures("still")
+def test_nothing_reads_any_more_when_it_is_closed(database: Database) -> None:
+    """Or a connection would be opened, or given back, after the database was closed."""
+    reached, go_on = threading.Event(), threading.Event()
+    under_way: list[Any] = []
+
+    class Slow(Database):
+        def read_now(self, operation: Any) -> Any:
+            under_way.append(operation)
+            reached.set()
+            go_on.wait(20)
+            try:
+                return super().read_now(operation)
+            finally:
+                under_way.remove(operation)
+
+    other = Database(database.url)
+
+    async def scene() -> None:
+        async with a_ring(other) as ring:
+            other.__class__ = Slow
+            looking = asyncio.create_task(ring.refresh())
+            assert await asyncio.to_thread(reached.wait, 20)
+            looking.cancel()
+            asyncio.get_running_loop().call_later(0.3, go_on.set)
+        assert under_way == []
+
+    try:
+        play(scene())
+    finally:
+        go_on.set()
+        other.close()
+
+
+@pytest.mark.usefixtures("still")
 def test_a_key_ends_at_its_hour_by_the_databases_clock(database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=30)
     row, key = made(database, expires_at=soon)
