@@ -23,6 +23,8 @@ class TrainingConfig:
     least_epochs: int = 25
     least_steps: int = 400
     most_epochs: int = 80
+    fewest_steps: int = 0
+    """Taken however many epochs that is: a handful of examples makes few steps in each."""
     batch_size: int | None = None
     learning_rate: float = 3e-3
     encoder_learning_rate: float | None = None
@@ -65,7 +67,9 @@ class TrainingConfig:
         steps = math.ceil(count / batch_size)
         least = min(self.least_epochs, 12 if count > 3_000 else 25)
         wanted = max(least, math.ceil(self.least_steps / steps))
-        epochs = self.epochs or min(self.most_epochs, wanted)
+        epochs = self.epochs or max(
+            min(self.most_epochs, wanted), math.ceil(self.fewest_steps / steps)
+        )
         return replace(self, epochs=epochs, batch_size=batch_size)
 
 
@@ -80,5 +84,6 @@ FINE_TUNING = TrainingConfig(
     least_epochs=12,
     least_steps=900,
     most_epochs=16,
+    fewest_steps=150,
 )
 """From a pre-trained encoder, which brings its own sizes."""

@@ -105,7 +105,8 @@ def contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """How little each utterance resembles those of its intent, among all others of the batch.
 
     features: (B, F); labels: (B,), below 0 for an utterance that counts only among the others.
-    0 where no two utterances share an intent."""
+    0 where no two utterances share an intent, and at best: that it cannot tell those of one
+    intent apart is taken off, so that batches of any mix can be compared."""
     pointing = functional.normalize(features, dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool)
     likeness = (pointing @ pointing.T / temperature).masked_fill(itself, -1e4).log_softmax(1)
@@ -114,4 +115,5 @@ def contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
     found = partners > 0
     if not bool(found.any()):
         return features.new_zeros(())
-    return -((likeness * alike).sum(1)[found] / partners[found]).mean()
+    shares = (likeness * alike).sum(1)[found] / partners[found]
+    return -(shares + partners[found].log()).mean()
