@@ -24,9 +24,9 @@ from uuid import uuid4
 import structlog
 from sqlalchemy import Connection
 
-from app.database import turns
+from app.database import accepting, leases, turns
+from app.database.accepting import NewTurn
 from app.database.database import Database
-from app.database.turns import NewTurn
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
 from app.errors import Overloaded, TwofoldError, Unavailable
@@ -256,7 +256,7 @@ class TurnRunner:
             await self._grow()
         await self._stop(self._answering)
         with suppress(TwofoldError):
-            released = await self._database.write(lambda c: turns.release(c, self._worker))
+            released = await self._database.write(lambda c: leases.release(c, self._worker))
             if released:
                 log.info("turns handed over", turns=released)
 
@@ -301,12 +301,12 @@ class TurnRunner:
         its engine within a beat."""
         await self._grow()
         if mine := dict(self._live):
-            kept = await self._database.read(lambda c: turns.held(c, self._worker, mine))
+            kept = await self._database.read(lambda c: leases.held(c, self._worker, mine))
             self._stop_all_but(kept, mine)
 
     async def _renew(self) -> None:
         if mine := dict(self._live):
-            kept = await self._database.write(lambda c: turns.renew(c, self._worker, list(mine)))
+            kept = await self._database.write(lambda c: leases.renew(c, self._worker, list(mine)))
             self._stop_all_but(kept, mine)
 
     def _stop_all_but(self, kept: Collection[str], mine: Mapping[str, "_LiveTurn"]) -> None:
@@ -315,12 +315,12 @@ class TurnRunner:
                 live.task.cancel()  # cancelled or taken over elsewhere: stop the engine
 
     async def _recover(self) -> None:
-        if await self._database.read(turns.orphans_exist):
+        if await self._database.read(leases.orphans_exist):
             await self._adopt()
 
     async def _adopt(self, *, all_open: bool = False) -> None:
         def adopt(connection: Connection) -> tuple[list[Turn], dict[str, float]]:
-            adopted = turns.adopt_orphans(
+            adopted = leases.adopt_orphans(
                 connection, self._worker, answering=list(self._live), all_open=all_open
             )
             return adopted, turns.seconds_left(connection, [turn.id for turn in adopted])
@@ -439,7 +439,7 @@ class _Journal:
     def _accepted(
         self, connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]
     ) -> Turn:
-        turn = turns.accept(connection, new, decide, timing)
+        turn = accepting.accept(connection, new, decide, timing)
         if not turn.replayed:
             self.runner.places.hold(self.live, turn)  # no place: the row is taken back
         return turn

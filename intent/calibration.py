@@ -41,9 +41,19 @@ def log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(N, I), rows that sum to 1."""
-    scaled = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature))
-    shares: NDArray[np.float32] = scaled / scaled.sum(axis=1, keepdims=True)
-    return shares
+    return shares_and_certainties(logits, temperature)[0]
+
+
+def shares_and_certainties(
+    logits: NDArray[np.float32], temperature: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, I), rows that sum to 1, and (N,), their negative entropies in nats."""
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature)
+    shares = np.exp(scaled)
+    total = shares.sum(axis=1, keepdims=True)
+    shares /= total
+    certainties: NDArray[np.float32] = np.einsum("ni,ni->n", shares, scaled) - np.log(total[:, 0])
+    return shares, certainties
 
 
 def _minimize(loss: Callable[[float], float], low: float, high: float) -> float:

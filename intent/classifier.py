@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from intent.artifact import Artifact, load
-from intent.calibration import softmax
+from intent.calibration import shares_and_certainties
 from intent.engine import Engine
 from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
 from intent.neighbours import LIKELIEST, Neighbours, lean, likeliest
@@ -103,10 +103,13 @@ class GRUClassifier:
         # Leaning lifts some of the likeliest above others, and nothing above the likeliest.
         best = likeliest(active.logits, RANKED)
         compared = self._neighbours.compare(best[:, :LIKELIEST], active.features)
-        confidences = softmax(lean(active.logits, compared), self._artifact.temperature)
+        confidences, certainties = shares_and_certainties(
+            lean(active.logits, compared), self._artifact.temperature
+        )
         shares = confidences[np.arange(len(best))[:, None], best].tolist()
         familiarities = [self._scope.familiarities(tokens) for tokens in tokenized]
-        scores = self._scope.scores(self._scope.signals(confidences, compared, familiarities))
+        signals = self._scope.signals(active.logits, certainties, compared, familiarities)
+        scores = self._scope.scores(signals)
         resembling = self._scope.resembles_outside(active.features, compared)
         return [
             self._prediction(

@@ -6,6 +6,7 @@ them. Shapes: B utterances, T tokens of the longest, D embedding, F features, I 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -21,6 +22,7 @@ OWN = "encoder.word_vectors.own.weight"
 NGRAMS = "encoder.word_vectors.ngrams.weight"
 BATCH = 64
 CACHED_WORDS = 20_000
+USUAL_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Engine:
         self.shape = network.shape
         self._words = _WordVectors(network)
         self._session, self._weights = _open(network)
-        self._no_padding = np.zeros((0, 1, 1), np.float32)
+        self._alone: dict[int, dict[str, NDArray[Any]]] = {}
         self._outputs = ["logits", "features", *(["tags"] if network.shape.tags else [])]
 
     def run(
@@ -62,6 +64,9 @@ class Engine:
     ) -> Activations:
         """No utterance may be without tokens. `token_features`: for each utterance (T, K);
         only a tagger wants them."""
+        if len(tokenized) == 1:  # nothing to sort, nothing to copy
+            found = self._run_batch(tokenized, token_features)
+            return Activations(found[0], found[1], [each[:, 0] for each in found[2:]])
         logits = np.empty((len(tokenized), self.shape.intents), np.float32)
         features = np.empty((len(tokenized), self.shape.features), np.float32)
         # Utterances of similar length share a batch, so that little is computed on padding.
@@ -83,21 +88,13 @@ class Engine:
         self._words.make_room(longest * count)
         if count == 1:
             rows = np.array(self._words.rows(tokenized[0]))[:, None]
-            lengths = np.array([longest], np.int32)
-            padding = self._nothing_padded(longest)
+            inputs = dict(self._sizes_alone(longest))
         else:
             rows = np.zeros((longest, count), np.int64)
             for place, tokens in enumerate(tokenized):
                 rows[: len(tokens), place] = self._words.rows(tokens)
-            lengths = np.array([len(tokens) for tokens in tokenized], np.int32)
-            absent = np.arange(longest)[:, None] >= lengths
-            padding = np.where(absent, np.float32(graph.ABSENT), np.float32(0))[:, :, None]
-        inputs = {
-            "vectors": self._words.table[rows],
-            "lengths": lengths,
-            "shares": (1 / lengths).astype(np.float32)[:, None],
-            "padding": padding,
-        }
+            inputs = _sizes(np.array([len(tokens) for tokens in tokenized], np.int32))
+        inputs["vectors"] = self._words.table[rows]
         if self.shape.tags:
             inputs["token_features"] = self._stacked(token_features, (longest, count))
         found: list[Array] = self._session.run(self._outputs, inputs)
@@ -109,10 +106,24 @@ class Engine:
             stacked[: len(told), place] = told
         return stacked
 
-    def _nothing_padded(self, longest: int) -> Array:
-        if len(self._no_padding) < longest:
-            self._no_padding = np.zeros((longest, 1, 1), np.float32)
-        return self._no_padding[:longest]
+    def _sizes_alone(self, length: int) -> Mapping[str, NDArray[Any]]:
+        """`_sizes` of one utterance, remembered for the usual lengths."""
+        found = self._alone.get(length)
+        if found is None:
+            found = _sizes(np.array([length], np.int32))
+            if length <= USUAL_TOKENS:
+                self._alone[length] = found
+        return found
+
+
+def _sizes(lengths: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+    """What the graph wants to know of utterances besides their words' vectors."""
+    absent = np.arange(lengths.max())[:, None] >= lengths
+    return {
+        "lengths": lengths,
+        "shares": (1 / lengths).astype(np.float32)[:, None],
+        "padding": np.where(absent, np.float32(graph.ABSENT), np.float32(0))[:, :, None],
+    }
 
 
 def _open(network: Network) -> tuple[ort.InferenceSession, list[ort.OrtValue]]:

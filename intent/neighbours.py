@@ -21,7 +21,7 @@ Numbers = NDArray[np.int64]
 LIKELIEST = 3
 """Of so many intents the examples are compared: the nearest are hardly ever elsewhere, and a
 message is spared thousands of comparisons."""
-NEAREST = 5
+NEAREST = 2
 """So many of all compared examples say how near an utterance is to what was trained on."""
 CLOSEST = 2
 """So many of an intent's examples say how near that is."""
@@ -59,6 +59,7 @@ def choose_stored(labels: Numbers) -> Numbers:
 class Comparison:
     """An utterance beside the stored examples of its likeliest intents."""
 
+    length: float  # of its features
     intents: list[int]
     places: list[tuple[int, int]]  # where each of those intents' examples begin and end
     cosines: list[Array]  # to each of those intents' examples
@@ -82,11 +83,13 @@ class Neighbours:
     """`StoredExamples` made ready for use."""
 
     def __init__(self, stored: StoredExamples, intents: int) -> None:
-        self._examples = directions(stored.features.astype(np.float32))
-        sums = np.zeros((intents, self._examples.shape[1]), np.float32)
-        np.add.at(sums, stored.labels, self._examples)
-        self._prototypes = directions(sums)
-        self._starts = np.searchsorted(stored.labels, np.arange(intents + 1)).tolist()
+        examples = directions(stored.features.astype(np.float32))
+        sums = np.zeros((intents, examples.shape[1]), np.float32)
+        np.add.at(sums, stored.labels, examples)
+        starts = np.searchsorted(stored.labels, np.arange(intents + 1))
+        self._starts: list[int] = starts.tolist()
+        # Before the examples of each intent stands its prototype, so that one product has all.
+        self._directions = np.insert(examples, starts[:-1], directions(sums), axis=0)
 
     def compare(
         self, likeliest: Numbers, features: Array, *, skip_self: bool = False
@@ -94,19 +97,25 @@ class Neighbours:
         """Each utterance with the stored examples of its likeliest intents, (B, K). `skip_self`
         leaves the nearest example out of what is averaged: for a stored one that is itself."""
         starts, skipped = self._starts, int(skip_self)
-        pointing = directions(features)
-        prototypes = np.einsum("bf,bkf->bk", pointing, self._prototypes[likeliest]).max(axis=1)
+        lengths = _lengths(features)
         compared = []
-        for direction, intents, prototype in zip(
-            pointing, likeliest.tolist(), prototypes.tolist(), strict=True
+        for direction, length, intents in zip(
+            features / lengths[:, None], lengths.tolist(), likeliest.tolist(), strict=True
         ):
             places = [(starts[intent], starts[intent + 1]) for intent in intents]
-            cosines = [self._examples[start:end] @ direction for start, end in places]
+            blocks = [
+                self._directions[start + intent : end + intent + 1] @ direction
+                for intent, (start, end) in zip(intents, places, strict=True)
+            ]
+            prototype = max(block.item(0) for block in blocks)
+            cosines = [block[1:] for block in blocks]
             best = [_largest(each, NEAREST + skipped) for each in cosines]
             closeness = [_mean(each[skipped : skipped + CLOSEST]) for each in best]
             overall = sorted(chain.from_iterable(best), reverse=True)
             nearness = _mean(overall[skipped : skipped + NEAREST])
-            compared.append(Comparison(intents, places, cosines, closeness, nearness, prototype))
+            compared.append(
+                Comparison(length, intents, places, cosines, closeness, nearness, prototype)
+            )
         return compared
 
 
@@ -133,9 +142,14 @@ def lean(logits: Array, compared: Sequence[Comparison]) -> Array:
 
 def directions(features: Array) -> Array:
     """(N, F), each of length 1, or 0 where it was 0."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
-    scaled: Array = features / np.maximum(lengths, 1e-12)[:, None]
+    scaled: Array = features / _lengths(features)[:, None]
     return scaled
+
+
+def _lengths(features: Array) -> Array:
+    """(N,), above 0"""
+    lengths: Array = np.maximum(np.sqrt(np.einsum("ij,ij->i", features, features)), 1e-12)
+    return lengths
 
 
 def _largest(values: Array, count: int) -> list[float]:

@@ -1,11 +1,13 @@
 """Tells utterances that resemble the training data from those that do not.
 
-Four signals are added, each measured in standard deviations around its mean over in-scope
+Five signals are added, each measured in standard deviations around its mean over in-scope
 utterances. Two say where an utterance lies in feature space: the mean cosine to the nearest
 training examples of the likeliest intents, and the cosine to the nearest of those intents'
 prototypes, the mean direction of their examples. Two more count half: how little the network
-hesitates between intents, and the familiarity of the words, the mean share of their n-grams
-seen in training.
+hesitates between intents, and its largest logit for the length of the features, which is how
+squarely they point at an intent. The familiarity of the words, the mean share of their n-grams
+seen in training, counts a quarter. The weights were chosen with intents left out of training
+(docs/decisions/0021).
 
 Two rules come on top. An utterance is out of scope where none of its words looks like any
 training word, and where an example of the reserved intent is nearer than every other example.
@@ -23,11 +25,11 @@ from numpy.typing import NDArray
 from intent.neighbours import Array, Comparison, StoredExamples, directions
 from intent.text import is_word, ngram_hashes
 
-WEIGHTS = np.array((1.0, 1.0, 0.5, 0.5), np.float32)
-TINY = np.float32(1e-12)
+WEIGHTS = np.array((1.0, 1.0, 0.5, 0.5, 0.25), np.float32)
 SIGNALS = len(WEIGHTS)
 LEAST_SIGNAL = -4.0
-LEAST_DEVIATION = 1e-3
+LEAST_DEVIATION = 0.05
+"""Of every signal: a few utterances all alike are no reason to call the next best one strange."""
 CACHED_WORDS = 50_000
 LEAST_FAMILIARITY = 0.4
 """The share of a word's n-grams seen in training that makes it look like a training word."""
@@ -37,6 +39,9 @@ PASS_RATE = 0.96
 LEAST_PASS_RATE = 0.92
 """With them it may be stricter, down to this."""
 FEWEST_NEGATIVES = 10
+FLATTERY = 1.0
+"""How much lower than the worst score known an utterance in scope may have, where too few are
+known: those it was trained on, or a handful that was not."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,22 @@ class ScopeScorer:
 
     def signals(
         self,
-        confidences: Array,
+        logits: Array,
+        certainties: Array,
         compared: Sequence[Comparison],
         familiarities: Sequence[Sequence[float]],
     ) -> Array:
-        """(B, SIGNALS)"""
-        certainties = np.einsum("bi,bi->b", confidences, np.log(confidences + TINY)).tolist()
+        """(B, SIGNALS). `logits`: (B, I), as the network gave them; `certainties`: (B,), the
+        negative entropies of the confidences."""
         rows = [
-            (one.nearness, one.prototype, certainty, sum(familiar) / len(familiar))
-            for one, certainty, familiar in zip(compared, certainties, familiarities, strict=True)
+            (one.nearness, one.prototype, sure, largest / one.length, sum(familiar) / len(familiar))
+            for one, sure, largest, familiar in zip(
+                compared,
+                certainties.tolist(),
+                logits.max(axis=1).tolist(),
+                familiarities,
+                strict=True,
+            )
         ]
         return np.array(rows, np.float32).reshape(-1, SIGNALS)
 
@@ -125,8 +137,10 @@ def choose_threshold(inside: Array, outside: Array) -> float:
     With enough out-of-scope ones: where the sum of both error rates is smallest, as long as
     `LEAST_PASS_RATE` of the others pass. Otherwise where `PASS_RATE` of the others pass.
     """
-    ordered = np.sort(inside).tolist()
-    usual: float = ordered[math.floor((1 - PASS_RATE) * len(ordered))]
+    ordered: list[float] = np.sort(inside).tolist()
+    # So many of those to come are expected below the lowest; too few to know: below all of them.
+    refused = math.floor((1 - PASS_RATE) * (len(ordered) + 1))
+    usual = ordered[refused - 1] if refused else ordered[0] - FLATTERY
     if len(outside) < FEWEST_NEGATIVES:
         return usual
     strictest = ordered[math.floor((1 - LEAST_PASS_RATE) * len(ordered))]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from intent.artifact import FORMAT_VERSION, Artifact
-from intent.calibration import fit_temperature, softmax
+from intent.calibration import fit_temperature, shares_and_certainties
 from intent.classifier import GRUClassifier
 from intent.config import FINE_TUNING, TrainingConfig
 from intent.data import TrainingSet, data_hash, lint, split
@@ -30,6 +30,7 @@ from intent.neighbours import (
     store,
 )
 from intent.scope import (
+    FLATTERY,
     LEAST_DEVIATION,
     SIGNALS,
     ScopeDetector,
@@ -42,9 +43,6 @@ from intent.slots import SlotModel, slot_kinds
 from intent.text import ngram_hashes
 
 FEWEST_FOR_CALIBRATION = 20
-FLATTERY = 1.0
-"""How much lower an utterance not trained on may score than the worst one trained on, where
-too few are held out to know."""
 OUTSIDE_HELD_OUT = 0.5
 
 
@@ -150,20 +148,23 @@ def _calibrated(student: Student, check: Lesson, strangers: Lesson, slots: SlotM
     scorer = ScopeScorer(scope)
     neighbours = Neighbours(scope.inside, len(student.intents))
 
-    def judged(lesson: Lesson, *, trained_on: bool = False) -> tuple[Array, list[Comparison]]:
+    def judged(
+        lesson: Lesson, *, trained_on: bool = False
+    ) -> tuple[Array, Array, list[Comparison]]:
+        """Logits, leaning ones, and what they lean on."""
         found = engine.run(lesson.tokens)
         best = likeliest(found.logits, LIKELIEST)
         compared = neighbours.compare(best, found.features, skip_self=trained_on)
-        return lean(found.logits, compared), compared
+        return found.logits, lean(found.logits, compared), compared
 
     enough = len(check.tokens) >= FEWEST_FOR_CALIBRATION
-    temperature = fit_temperature(judged(check)[0], check.labels.numpy()) if enough else 1.0
+    temperature = fit_temperature(judged(check)[1], check.labels.numpy()) if enough else 1.0
 
     def signals(lesson: Lesson, *, trained_on: bool = False) -> Array:
-        logits, compared = judged(lesson, trained_on=trained_on)
-        confidences = softmax(logits, temperature)
+        logits, leaning, compared = judged(lesson, trained_on=trained_on)
+        certainties = shares_and_certainties(leaning, temperature)[1]
         familiarities = [scorer.familiarities(tokens) for tokens in lesson.tokens]
-        return scorer.signals(confidences, compared, familiarities)
+        return scorer.signals(logits, certainties, compared, familiarities)
 
     inside = signals(check)
     if not enough:  # training utterances are a flattering stand-in

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app import turn_runner
-from app.database import conversations, turns
+from app.database import conversations, leases, turns
 from app.database.database import Database
 from app.database.tables import turns as table
 from app.dialogue.chatbot import Chatbot, Reading
@@ -312,7 +312,7 @@ def test_what_is_not_done_at_closing_is_handed_over_with_its_text(database: Data
     left = play(scene())
     assert (left.status, left.reply.text) == (TurnStatus.ACCEPTED, "Half said, ")
     assert generator.abandoned == 1
-    assert database.read_now(turns.orphans_exist)  # at once, not when the lease would be over
+    assert database.read_now(leases.orphans_exist)  # at once, not when the lease would be over
 
 
 def test_too_many_open_turns_are_turned_away_until_one_ends(database: Database) -> None:

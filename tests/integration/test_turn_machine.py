@@ -20,11 +20,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import update
 
-from app.database import conversations, turns
+from app.database import accepting, conversations, leases, turns
+from app.database.accepting import NewTurn
 from app.database.database import Database
 from app.database.tables import now
 from app.database.tables import turns as table
-from app.database.turns import NewTurn
 from app.dialogue.turn import Reply, Turn, TurnStatus
 from app.errors import Conflict, LostFence
 from tests.unit.app.stored import NO_TIME, instant, open_ended, timing
@@ -87,7 +87,7 @@ class Turns(RuleBasedStateMachine):
         key = uuid.uuid4().hex if keyed else None
         text = f"message {len(place.posted)}"
         new = NewTurn("ada", place.id, text, worker, key)
-        turn = self._write(lambda c: turns.accept(c, new, decide, timing))
+        turn = self._write(lambda c: accepting.accept(c, new, decide, timing))
         assert turn.seq == len(place.posted) + 1
         may_begin = all(one.final for one in place.posted)
         assert (turn.status is TurnStatus.ACCEPTED) == (not may_begin)
@@ -102,7 +102,7 @@ class Turns(RuleBasedStateMachine):
         place, posted = keyed[which % len(keyed)]
         before = self._row(posted)
         new = NewTurn("ada", place.id, posted.text, worker, posted.key)
-        turn = self._write(lambda c: turns.accept(c, new, instant, timing))
+        turn = self._write(lambda c: accepting.accept(c, new, instant, timing))
         assert turn == replace(before, replayed=True)
 
     @precondition(lambda self: self._all_posted())
@@ -202,15 +202,15 @@ class Turns(RuleBasedStateMachine):
                     .values(lease_until=now() - 1)
                 )
             )
-        for turn in self._write(lambda c: turns.adopt_orphans(c, worker)):
+        for turn in self._write(lambda c: leases.adopt_orphans(c, worker)):
             assert turn.status is TurnStatus.ACCEPTED
 
     @rule(worker=SOME_WORKER)
     def hand_over(self, worker: str) -> None:
         mine = {one.id for one in self._all_posted()}
-        held = self.database.read_now(lambda c: turns.held(c, worker, mine))
-        assert self._write(lambda c: turns.release(c, worker)) == len(held)
-        assert self.database.read_now(lambda c: turns.held(c, worker, mine)) == set()
+        held = self.database.read_now(lambda c: leases.held(c, worker, mine))
+        assert self._write(lambda c: leases.release(c, worker)) == len(held)
+        assert self.database.read_now(lambda c: leases.held(c, worker, mine)) == set()
 
     # --- what always holds ---
 

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from app.database import turns
+from app.database import accepting
 from app.database.database import Database
 from tests.proof.plan import Full
 from tests.proof.points import Statements, Tell, Transactions, wrap
@@ -70,7 +70,7 @@ def _no_idempotency(*_: Any) -> None:
 
         return observed
 
-    wrap(turns, "accept", forgetful)
+    wrap(accepting, "accept", forgetful)
 
 
 def _no_order_guard(transactions: Transactions, statements: Statements) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql import ClauseElement, visitors
 
 from app import training_runner
-from app.database import conversations, model_versions, training_jobs, turns
+from app.database import accepting, conversations, leases, model_versions, training_jobs, turns
 from app.live import LiveAssistant
 from tests.proof.plan import Kill
 
@@ -30,12 +30,12 @@ Tell = Callable[[Mapping[str, Any]], None]
 # Operation: (module, function, is there anything to commit?)
 OPERATIONS: Mapping[str, tuple[Any, str, Callable[[Any], bool]]] = {
     "create conversation": (conversations, "create", lambda _: True),
-    "accept": (turns, "accept", lambda turn: not turn.replayed),
+    "accept": (accepting, "accept", lambda turn: not turn.replayed),
     "begin": (turns, "begin", lambda turn: turn is not None),
     "append": (turns, "grow", lambda _: True),
     "finish": (turns, "finish", lambda _: True),
     "cancel": (turns, "cancel", lambda _: True),
-    "adopt": (turns, "adopt_orphans", bool),
+    "adopt": (leases, "adopt_orphans", bool),
     "create job": (training_jobs, "create", lambda _: True),
     "claim job": (training_jobs, "claim", lambda job: job is not None),
     "report job": (training_jobs, "report", lambda _: True),

@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 
 from app import turn_runner
-from app.database import database, training_jobs, turns
+from app.database import accepting, database, leases, training_jobs, turn_rows, turns
 from app.main import create_app
 from app.settings import Settings
 from tests.proof import faults, points
@@ -91,8 +91,9 @@ class _Server(uvicorn.Server):
 
 
 def _set_beats(beats: Beats) -> None:
-    replace_in_statements(turns, turns.LEASE_SECONDS, beats.lease)
-    replace_constant(turns, "LEASE_SECONDS", beats.lease)
+    for module in (accepting, leases, turns):
+        replace_in_statements(module, turn_rows.LEASE_SECONDS, beats.lease)
+        replace_constant(module, "LEASE_SECONDS", beats.lease)
     replace_constant(turn_runner, "GROW_SECONDS", beats.grow)
     replace_constant(turn_runner, "RENEW_SECONDS", beats.renew)
     replace_constant(turn_runner, "RECOVER_SECONDS", beats.recover)
@@ -118,7 +119,7 @@ def _tell_adoptions(tell: Callable[[Mapping[str, Any]], None]) -> None:
 
         return observed
 
-    wrap(turns, "adopt_orphans", telling)
+    wrap(leases, "adopt_orphans", telling)
 
 
 def _tell_writes(tell: Callable[[Mapping[str, Any]], None]) -> None:

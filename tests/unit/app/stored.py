@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Table, update
 
-from app.database import conversations, turns
+from app.database import accepting, conversations, turns
+from app.database.accepting import NewTurn
 from app.database.database import Database
 from app.database.tables import now
-from app.database.turns import NewTurn
 from app.dialogue.routing import Cause, Decision, Route
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import Reply, Timing, Turn, Verdict
@@ -47,7 +47,7 @@ def accept(
 ) -> Callable[..., Turn]:
     """The operation that stores a turn; hand it to `write` or `write_now`."""
     new = NewTurn(owner, conversation_id, text, worker, key)
-    return lambda connection: turns.accept(connection, new, decide, timing)
+    return lambda connection: accepting.accept(connection, new, decide, timing)
 
 
 def begin(turn: Turn, *, worker: str = "first") -> Callable[..., Turn | None]:

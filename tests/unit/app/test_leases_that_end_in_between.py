@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, event, update
 
-from app.database import training_jobs, turns
+from app.database import leases, training_jobs, turns
 from app.database.database import Database
 from app.database.tables import now
 from app.database.tables import training_jobs as jobs_table
@@ -29,16 +29,16 @@ def expire_after_the_first_update(connection: Connection, table: Table) -> None:
 def test_a_turn_at_its_last_start_is_not_adopted(database: Database) -> None:
     turn = database.write_now(accept(conversation(database)))
     expire(database, turns_table)
-    database.write_now(lambda c: turns.adopt_orphans(c, "first"))
+    database.write_now(lambda c: leases.adopt_orphans(c, "first"))
     started_twice = database.write_now(begin(turn))
-    assert started_twice.fence == turns.MOST_STARTS
+    assert started_twice.fence == leases.MOST_STARTS
 
     def look(connection: Connection) -> list[Any]:
         expire_after_the_first_update(connection, turns_table)
-        return turns.adopt_orphans(connection, "second")
+        return leases.adopt_orphans(connection, "second")
 
     assert database.write_now(look) == []
-    assert database.write_now(lambda c: turns.adopt_orphans(c, "second")) == []
+    assert database.write_now(lambda c: leases.adopt_orphans(c, "second")) == []
     ended = database.read_now(lambda c: turns.get(c, turn.owner, turn.id))
     assert (ended.status, ended.error_code) == (TurnStatus.FAILED, "orphaned")
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from app.database import database as module
-from app.database import turns
+from app.database import leases
 from app.database.database import Database
 from app.database.tables import turns as table
 from app.dialogue.turn import TurnStatus
@@ -25,7 +25,7 @@ def test_its_rows_are_free_after_a_while(
         with stopped.engine.connect() as connection:
             connection.execute(update(table).values(reply="half a reply"))
             # Here its process is stopped: it neither commits nor goes away.
-            adopted = other.write_now(lambda c: turns.adopt_orphans(c, "second"))
+            adopted = other.write_now(lambda c: leases.adopt_orphans(c, "second"))
             connection.invalidate()
         assert [one.id for one in adopted] == [turn.id]
         assert adopted[0].status is TurnStatus.ACCEPTED

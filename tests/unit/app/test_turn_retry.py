@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text, update
 
-from app.database import turns
+from app.database import accepting, leases, turns
+from app.database.accepting import NewTurn
 from app.database.database import Database
 from app.database.tables import now
 from app.database.tables import turns as table
-from app.database.turns import NewTurn
 from app.dialogue.turn import Reply, Turn, TurnStatus
 from app.errors import Conflict, LostFence, NotFound
 from tests.unit.app.stored import (
@@ -131,10 +131,10 @@ def test_a_retry_and_a_new_message_at_once_leave_one_order(database: Database) -
 def test_a_retried_turn_has_both_its_starts_again(database: Database) -> None:
     turn = failed(database, conversation(database))
     database.write_now(retry(turn))
-    for _ in range(turns.MOST_STARTS):
+    for _ in range(leases.MOST_STARTS):
         database.write_now(begin(turn))
         expire(database, table)
-        adopted = database.write_now(lambda c: turns.adopt_orphans(c, "first"))
+        adopted = database.write_now(lambda c: leases.adopt_orphans(c, "first"))
     assert adopted == []
     assert stored(database, turn).error_code == "orphaned"
 
@@ -147,22 +147,22 @@ def test_what_is_handed_over_is_adopted_at_once_and_does_not_count_as_a_crash(
     other = database.write_now(accept(conversation(database), worker="second"))
     for round_ in range(3):
         worker = f"worker-{round_}" if round_ else "first"
-        assert database.write_now(lambda c, w=worker: turns.release(c, w)) == 2
-        assert database.read_now(turns.orphans_exist)
+        assert database.write_now(lambda c, w=worker: leases.release(c, w)) == 2
+        assert database.read_now(leases.orphans_exist)
         successor = f"worker-{round_ + 1}"
-        adopted = database.write_now(lambda c, w=successor: turns.adopt_orphans(c, w))
+        adopted = database.write_now(lambda c, w=successor: leases.adopt_orphans(c, w))
         assert [one.id for one in adopted] == [turn.id, waiting.id]
         begun = database.write_now(begin(turn, worker=successor))
         assert begun.fence == round_ + 2
     assert stored(database, other) == other
-    assert not database.read_now(turns.orphans_exist)
+    assert not database.read_now(leases.orphans_exist)
 
 
 def test_who_handed_a_turn_over_writes_it_no_more(database: Database) -> None:
     turn = database.write_now(accept(conversation(database)))
     waiting = database.write_now(accept(turn.conversation_id))
     database.write_now(lambda c: turns.grow(c, {(turn.id, 1): "Half a"}))
-    database.write_now(lambda c: turns.release(c, "first"))
+    database.write_now(lambda c: leases.release(c, "first"))
     late = Reply("Late.")
     database.write_now(lambda c: turns.grow(c, {(turn.id, 1): "Half a reply"}))
     for operation in (
@@ -174,14 +174,14 @@ def test_who_handed_a_turn_over_writes_it_no_more(database: Database) -> None:
             database.write_now(operation)
     assert database.write_now(begin(turn)) is None
     assert stored(database, turn).reply == Reply("Half a")
-    assert database.write_now(lambda c: turns.renew(c, "first", [turn.id])) == set()
+    assert database.write_now(lambda c: leases.renew(c, "first", [turn.id])) == set()
 
 
 def test_not_all_orphans_are_adopted_by_one_replica_at_once(database: Database) -> None:
     made = {database.write_now(accept(conversation(database))).id for _ in range(5)}
     expire(database, table)
     got = [
-        {one.id for one in database.write_now(lambda c: turns.adopt_orphans(c, "w", most=3))}
+        {one.id for one in database.write_now(lambda c: leases.adopt_orphans(c, "w", most=3))}
         for _ in range(2)
     ]
     assert [len(one) for one in got] == [3, 2]
@@ -216,13 +216,13 @@ def test_whose_turns_are_still_open_is_known_also_before_a_word_is_said(
         lambda c: c.execute(update(table).where(table.c.id == taken.id).values(worker="other"))
     )
     ids = [one.id for one in (kept, ended, cancelled, taken, waiting)] + ["0" * 32]
-    assert database.read_now(lambda c: turns.held(c, "first", ids)) == {kept.id, waiting.id}
+    assert database.read_now(lambda c: leases.held(c, "first", ids)) == {kept.id, waiting.id}
 
 
 def test_a_deadline_outlives_the_worker(database: Database) -> None:
     mine = conversation(database)
     new = NewTurn("ada", mine, "hi", "first", deadline_seconds=60)
-    turn = database.write_now(lambda c: turns.accept(c, new, open_ended, timing))
+    turn = database.write_now(lambda c: accepting.accept(c, new, open_ended, timing))
     patient = database.write_now(accept(mine))
     left = database.read_now(lambda c: turns.seconds_left(c, [turn.id, patient.id]))
     assert left.keys() == {turn.id}

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 
-from app.database import conversations, turns
+from app.database import conversations, leases, turns
 from app.database.database import Database
 from app.database.tables import turns as table
 from app.dialogue.state import DialogueState
@@ -41,7 +41,7 @@ def page_of(database: Database, mine: str) -> list[Turn]:
 
 
 def adopt(database: Database, worker: str = "second", **options) -> list[Turn]:
-    return database.write_now(lambda c: turns.adopt_orphans(c, worker, **options))
+    return database.write_now(lambda c: leases.adopt_orphans(c, worker, **options))
 
 
 def grow(turn: Turn, text: str) -> Callable[..., None]:
@@ -180,7 +180,7 @@ def test_renewing_says_which_turns_are_still_ours(database: Database) -> None:
     )
     expire(database, table)
     ids = [kept.id, ended.id, taken.id, "0" * 32]
-    assert database.write_now(lambda c: turns.renew(c, "first", ids)) == {kept.id}
+    assert database.write_now(lambda c: leases.renew(c, "first", ids)) == {kept.id}
     assert [one.id for one in adopt(database)] == [taken.id]
 
 
@@ -210,7 +210,7 @@ def test_a_worker_adopts_its_own_lost_turns_but_not_those_it_is_answering(
 
 def test_a_turn_that_was_begun_too_often_fails_with_its_partial_text(database: Database) -> None:
     turn = orphaned(database, database.write_now(accept(conversation(database))))
-    assert turn.fence == turns.MOST_STARTS
+    assert turn.fence == leases.MOST_STARTS
     database.write_now(grow(turn, "Half a"))
     expire(database, table)
     assert adopt(database, "third") == []
@@ -225,7 +225,7 @@ def test_replicas_that_look_at_the_same_moment_adopt_each_turn_once(database: Da
     with replicas(database.url, 3) as servers:
         adopted = together(
             [
-                (server, lambda c, place=place: turns.adopt_orphans(c, f"worker-{place}"))
+                (server, lambda c, place=place: leases.adopt_orphans(c, f"worker-{place}"))
                 for place, server in enumerate(servers)
             ]
         )
@@ -268,7 +268,7 @@ def test_a_conversation_can_be_deleted_while_a_turn_is_answered(database: Databa
         stored(database, turn)
     with pytest.raises(NotFound):
         database.write_now(begin(turn))
-    assert database.write_now(lambda c: turns.renew(c, "first", [turn.id])) == set()
+    assert database.write_now(lambda c: leases.renew(c, "first", [turn.id])) == set()
 
 
 def test_the_same_key_is_the_same_turn_and_another_payload_is_refused(

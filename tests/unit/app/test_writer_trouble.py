@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
 
-from app.database import turns
+from app.database import accepting, turns
+from app.database.accepting import NewTurn
 from app.database.database import Database
 from app.database.migration import migrate
-from app.database.turns import NewTurn
 from app.database.writer import OutcomeUnknown, Writer
 from app.errors import Unavailable
 from tests.unit.app.stored import accept, conversation, instant, timing
@@ -266,7 +266,7 @@ def test_a_replica_that_stops_within_a_transaction_does_not_hold_the_others_for_
     reached, go_on = threading.Event(), threading.Event()
 
     def stop(connection: Connection) -> None:
-        turns.accept(connection, NewTurn("ada", mine, "one", "first"), instant, timing)
+        accepting.accept(connection, NewTurn("ada", mine, "one", "first"), instant, timing)
         reached.set()
         go_on.wait(60)  # as under SIGSTOP: the transaction is open, and nothing comes
 
