@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, insert, select, tuple_
+from sqlalchemy import Connection, Row, insert, select, tuple_
 
 from app.database.cursor import after, position
 from app.database.tables import conversations, now
@@ -70,17 +70,6 @@ def newest_first(
     return [_from_row(row) for row in page], (
         after(page[-1].updated_at, page[-1].id) if more else None
     )
-
-
-def remove(connection: Connection, owner: str, conversation_id: str) -> None:
-    """Its turns go with it."""
-    gone = connection.execute(
-        delete(conversations).where(
-            conversations.c.id == conversation_id, conversations.c.owner == owner
-        )
-    )
-    if gone.rowcount == 0:
-        raise NotFound("conversation")
 
 
 # Numbers have no gaps and no turn is ever taken out: no need to count.

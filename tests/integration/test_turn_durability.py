@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app import turn_runner
-from app.database import conversations, leases, turns
+from app.database import erasure, leases, turns
 from app.database.database import Database
 from app.database.tables import turns as table
 from app.dialogue.chatbot import Chatbot, Reading
@@ -467,7 +467,9 @@ def test_deleting_the_conversation_stops_the_generator(database: Database) -> No
         async with running(database, generator) as runner:
             turn = await runner.post("ada", mine, "one")
             await eventually(lambda: _is(generator.pieces_said == 2))
-            await database.write(lambda c: conversations.remove(c, "ada", mine))
+            await database.write(
+                lambda c: erasure.erase_conversation(c, "ada", mine, by=erasure.By.OWNER)
+            )
             await eventually(lambda: _is(generator.abandoned == 1))
             with pytest.raises(NotFound):
                 await runner.final("ada", turn.id)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 
-from app.database import conversations, leases, turns
+from app.database import conversations, erasure, leases, turns
 from app.database.database import Database
 from app.database.tables import turns as table
 from app.dialogue.state import DialogueState
@@ -259,7 +259,7 @@ def test_a_final_turn_stays_as_it_is_when_cancelled(database: Database) -> None:
 def test_a_conversation_can_be_deleted_while_a_turn_is_answered(database: Database) -> None:
     mine = conversation(database)
     turn = database.write_now(accept(mine))
-    database.write_now(lambda c: conversations.remove(c, "ada", mine))
+    database.write_now(lambda c: erasure.erase_conversation(c, "ada", mine, by=erasure.By.OWNER))
     database.write_now(grow(turn, "Nobody hears"))
     for late in (finish(turn), grow(turn, "still")):
         with suppress(LostFence):
