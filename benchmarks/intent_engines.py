@@ -22,7 +22,7 @@ from benchmarks.intent_svm import LinearSVMClassifier
 from intent.artifact import to_bytes
 from intent.calibration import fit_temperature, softmax
 from intent.classifier import GRUClassifier
-from intent.config import FINE_TUNING
+from intent.config import FINE_TUNING, TrainingConfig
 from intent.data import TrainingSet
 from intent.encoder import PretrainedEncoder
 from intent.interface import Prediction
@@ -68,19 +68,19 @@ class Skipped(Exception):
 
 
 class GRU:
-    """From the shipped encoder, with the command line's defaults."""
+    """With the command line's defaults: from the shipped encoder, or as `--from-scratch`."""
 
-    title = "GRU"
     uses_seed = True
 
-    def __init__(self) -> None:
-        self._encoder = PretrainedEncoder.load()
+    def __init__(self, *, from_scratch: bool = False) -> None:
+        self.title = "GRU from scratch" if from_scratch else "GRU"
+        self._encoder = None if from_scratch else PretrainedEncoder.load()
 
     def fit(
         self, data: TrainingSet, valid: TrainingSet | None, folder: Path, seed: int, say: OnProgress
     ) -> Fitted:
         started = time.process_time()
-        config = replace(FINE_TUNING, seed=seed)
+        config = replace(FINE_TUNING if self._encoder else TrainingConfig(), seed=seed)
         for step in train(data, config, valid=valid, encoder=self._encoder):
             if isinstance(step, Trained):
                 trained = step

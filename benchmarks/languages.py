@@ -13,7 +13,6 @@ import json
 import random
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -30,16 +29,10 @@ from rich.table import Table
 from benchmarks.intent_engines import (
     GRU,
     EngineUnderTest,
-    Fitted,
     LinearSVM,
-    OnProgress,
     Skipped,
 )
-from intent.artifact import to_bytes
-from intent.classifier import GRUClassifier
-from intent.config import TrainingConfig
-from intent.data import Example, TrainingSet, read, training_set
-from intent.training import Trained, train
+from intent.data import Example, read, training_set
 
 FOLDER = Path(__file__).with_suffix("")
 LANGUAGES = {
@@ -106,42 +99,12 @@ def _use_one_thread(stack: ExitStack) -> None:
 
 
 def _engines(log: Console) -> list[EngineUnderTest]:
-    engines: list[EngineUnderTest] = [GRU(), GRUFromScratch()]
+    engines: list[EngineUnderTest] = [GRU(), GRU(from_scratch=True)]
     try:
         engines.append(LinearSVM())
     except Skipped as reason:
         log.print(f"skipped {LinearSVM.title}: {reason}")
     return engines
-
-
-class GRUFromScratch:
-    """Without the shipped encoder, as `--from-scratch`."""
-
-    title = "GRU from scratch"
-    uses_seed = True
-
-    def fit(
-        self, data: TrainingSet, valid: TrainingSet | None, folder: Path, seed: int, say: OnProgress
-    ) -> Fitted:
-        started = time.process_time()
-        for step in train(data, TrainingConfig(seed=seed), valid=valid):
-            if isinstance(step, Trained):
-                trained = step
-            else:
-                say(f"epoch {step.number} of {step.of}")
-        seconds = time.process_time() - started
-        content = to_bytes(trained.artifact)
-        path = folder / "scratch.safetensors"
-        path.write_bytes(content)
-        return Fitted(
-            classifier=GRUClassifier.load(content),
-            cpu_seconds=seconds,
-            file_bytes=len(content),
-            is_calibrated=True,
-            serve="from intent.classifier import GRUClassifier\n"
-            f"classifier = GRUClassifier.load({str(path)!r})",
-            finds_slots=True,
-        )
 
 
 def measure(
