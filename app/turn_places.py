@@ -28,6 +28,15 @@ class TurnLimits:
     """How many open turns this owner may have on one replica."""
 
 
+def generators_full() -> Overloaded:
+    return Overloaded(
+        "all places of the generator are taken; what the assistant knows by itself "
+        "it still answers",
+        code="generators_full",
+        retry_after_seconds=GENERATOR_RETRY_SECONDS,
+    )
+
+
 class TurnPlaces:
     """Turns are held from within the transaction that stores them, in the writer's thread:
     hence the lock."""
@@ -48,6 +57,10 @@ class TurnPlaces:
     @property
     def generating(self) -> int:
         return self._generating
+
+    @property
+    def generators_are_full(self) -> bool:
+        return self._generating >= self.limits.generating
 
     @contextmanager
     def arriving(self, owner: str) -> Iterator[None]:
@@ -78,13 +91,8 @@ class TurnPlaces:
         with self._lock:
             if holder in self._held:
                 return  # the same transaction, run again
-            if generating and self._generating >= self.limits.generating:
-                raise Overloaded(
-                    "all places of the generator are taken; what the assistant knows by itself "
-                    "it still answers",
-                    code="generators_full",
-                    retry_after_seconds=GENERATOR_RETRY_SECONDS,
-                )
+            if generating and self.generators_are_full:
+                raise generators_full()
             if len(self._held) >= self.limits.open:
                 raise Overloaded(
                     "too many turns are being answered; try again shortly",

@@ -30,7 +30,7 @@ from app.database.database import Database
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
 from app.errors import Overloaded, TwofoldError, Unavailable
-from app.turn_places import TurnPlaces
+from app.turn_places import TurnPlaces, generators_full
 from generator.interface import ChatMessage
 
 GROW_SECONDS = 0.25
@@ -434,7 +434,15 @@ class _Journal:
             case Turn() as turn:
                 return turn
             case NewTurn() as new:
+                if self.runner.places.generators_are_full:
+                    await self._refuse_open_ended(new, decide)
                 return await self._database.write(lambda c: self._accepted(c, new, decide, timing))
+
+    async def _refuse_open_ended(self, new: NewTurn, decide: Decide) -> None:
+        """Ahead of the writer: those it will store do not wait for those it would take back."""
+        state = await self._database.read(lambda c: accepting.state_to_decide_in(c, new))
+        if state is not None and decide(state).reply is None:
+            raise generators_full()
 
     def _accepted(
         self, connection: Connection, new: NewTurn, decide: Decide, timing: Callable[[], Timing]

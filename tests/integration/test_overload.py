@@ -93,6 +93,20 @@ def test_instant_answers_flow_while_all_places_of_the_generator_are_taken(settin
         assert _post(served, conversation, OPEN_ENDED).json()["reply"] == "Done."
 
 
+def test_no_generator_is_free_and_that_is_said_however_long_the_writer_takes(settings) -> None:
+    generator = Held()
+    few = settings.model_copy(update={"max_generating_turns": 1})
+    with serving(few, generator) as served:
+        conversation = served.conversation()
+        with writing(served, generator, 1), stuck_writer(served) as (pool, go_on):
+            refused = pool.submit(_post, served, conversation, OPEN_ENDED)
+            assert assert_problem(refused.result(10), 503)["code"] == "generators_full"
+            known = pool.submit(_post, served, conversation, "hello")
+            _until(lambda: served.services.database.waiting_writes > 0)
+            go_on.set()
+            assert known.result(20).json()["status"] == "done"
+
+
 def test_a_refused_turns_key_is_free(settings) -> None:
     generator = Held()
     few = settings.model_copy(update={"max_generating_turns": 1})
