@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         artifact = (options.artifact or _trained(folder)).read_bytes()
-        arms = [Arm.started("route", "", folder / "route", "cached", stack)]
+        arms = [Arm.started("route", "", folder / "route", stack)]
         for name in options.databases:
             url = stack.enter_context(_DATABASES[name](folder))
             key, longest = _prepared(url, artifact, options.clients)
@@ -325,6 +325,7 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
 
     from app.api.admission import Admission
     from app.api.dependencies import Services
+    from app.api.door import declared_routes
     from app.dialogue.responses import ReplyBook
     from app.turn_places import TurnPlaces
 
@@ -359,6 +360,7 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
         keys=cast(Any, Known()),
         admission=Admission(settings, idle, TurnPlaces()),
     )
+    app.state.declared = declared_routes(app)
     yield
 
 

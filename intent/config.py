@@ -25,6 +25,9 @@ class TrainingConfig:
     most_epochs: int = 80
     fewest_steps: int = 0
     """Taken however many epochs that is: a handful of examples makes few steps in each."""
+    most_epochs_of_strange_words: int | None = None
+    """Instead of `most_epochs` where a pre-trained encoder knows fewer than half of the words, as
+    in another language: there is more to learn."""
     batch_size: int | None = None
     learning_rate: float = 3e-3
     encoder_learning_rate: float | None = None
@@ -84,6 +87,7 @@ FINE_TUNING = TrainingConfig(
     least_epochs=12,
     least_steps=900,
     most_epochs=16,
+    most_epochs_of_strange_words=40,
     fewest_steps=150,
 )
 """From a pre-trained encoder, which brings its own sizes."""

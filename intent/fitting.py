@@ -25,7 +25,7 @@ from intent.quantization import QuantizedRows
 from intent.shape import NetworkShape
 from intent.slot_rules import RuleMatcher
 from intent.slots import NO_SLOTS, SlotModel, feature_count
-from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, ngram_hashes
+from intent.text import NGRAM_BUCKETS, Vocabulary, build_vocabulary, is_word, ngram_hashes
 from intent.tutor import Tutor
 
 ENCODER_SIZES = ("cell", "directions", "layers", "embedding", "hidden", "features", "layer_norm")
@@ -85,6 +85,8 @@ class Student:
             vocabulary = Vocabulary(tuple(sorted(words)))
             sizes = {name: getattr(encoder.shape, name) for name in ENCODER_SIZES}
             config = replace(config, **sizes)
+            if config.most_epochs_of_strange_words and _known_share(encoder, self._studied) < 0.5:
+                config = replace(config, most_epochs=config.most_epochs_of_strange_words)
         self.vocabulary = vocabulary
         self.config = config.for_examples(len(self._studied.tokens))
         self._network = _new_network(self.config, vocabulary, intents, slots)
@@ -109,6 +111,12 @@ class Student:
             vocabulary, matrices[OWN] = _with_words_of(self._encoder, vocabulary, matrices[OWN])
             shape = replace(shape, vocabulary=len(vocabulary.words))
         return Network(shape, vocabulary, matrices, vectors, graph.build(shape))
+
+
+def _known_share(encoder: PretrainedEncoder, lesson: Lesson) -> float:
+    """Of the words in the utterances, those that the encoder has met."""
+    words = [word for tokens in lesson.tokens for word in tokens if is_word(word)]
+    return sum(encoder.vocabulary.number(word) > 0 for word in words) / max(1, len(words))
 
 
 def _new_network(

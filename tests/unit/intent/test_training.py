@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from intent.artifact import to_bytes
-from intent.config import TrainingConfig
+from intent.config import FINE_TUNING, TrainingConfig
 from intent.data import Example, TrainingSet, data_hash, split, training_set
-from intent.fitting import Epoch
+from intent.encoder import PretrainedEncoder
+from intent.fitting import Epoch, Student
 from intent.interface import TrainingDataError
 from intent.training import Trained, train
 
@@ -116,3 +117,30 @@ def test_small_sets_get_more_epochs_than_large_ones() -> None:
     counts = [config.for_examples(count).epochs for count in (30, 1_000, 15_000)]
     assert counts == sorted(counts, reverse=True)  # type: ignore[type-var]
     assert TrainingConfig(epochs=3).for_examples(30).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "longer"),
+    [
+        (("where is my order number {}", "can i send item {} back"), False),
+        (("wo bleibt eigentlich meine bestellung nummer {}", "kann ich ware {} umtauschen"), True),
+        (("где же мой заказ номер {}", "можно ли вернуть товар {}"), True),
+    ],
+)
+def test_an_encoder_that_knows_few_of_the_words_is_trained_longer(
+    texts: tuple[str, str], longer: bool
+) -> None:
+    examples = [
+        Example(text.format(number), str(intent))
+        for intent, text in enumerate(texts)
+        for number in range(20)
+    ]
+    student = Student(
+        training_set(examples),
+        ["0", "1"],
+        replace(FINE_TUNING, fewest_steps=0),
+        PretrainedEncoder.load(),
+    )
+    assert FINE_TUNING.most_epochs_of_strange_words is not None
+    usual, more = FINE_TUNING.most_epochs, FINE_TUNING.most_epochs_of_strange_words
+    assert student.config.epochs == (more if longer else usual)
