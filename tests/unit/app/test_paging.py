@@ -10,7 +10,7 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from app.database import conversations, intents, turns
+from app.database import conversations, erasure, intents, turns
 from app.database.database import Database
 from app.database.tables import conversations as conversations_table
 from app.errors import Conflict, InvalidInput, NotFound
@@ -94,7 +94,7 @@ def test_somebody_elses_conversation_is_absent(database: Database) -> None:
     hers = conversation(database)
     for look in (
         lambda c: conversations.get(c, "bob", hers),
-        lambda c: conversations.remove(c, "bob", hers),
+        lambda c: erasure.erase_conversation(c, "bob", hers, by=erasure.By.OWNER),
         lambda c: turns.page(c, "bob", hers, limit=3, cursor=None),
         lambda c: conversations.get(c, "bob", "0" * 32),
     ):
