@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import update
 
-from app.database import accepting, conversations, leases, turns
+from app.database import accepting, conversations, erasure, leases, turns
 from app.database.accepting import NewTurn
 from app.database.database import Database
 from app.database.tables import now
@@ -76,7 +76,11 @@ class Turns(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for place in getattr(self, "places", []):
-            self._write(lambda c, place=place: conversations.remove(c, "ada", place.id))
+            self._write(
+                lambda c, place=place: erasure.erase_conversation(
+                    c, "ada", place.id, by=erasure.By.OWNER
+                )
+            )
 
     # --- clients ---
 
