@@ -157,14 +157,14 @@ def _continues_emoji(text: str, place: int) -> bool:
 
 
 def _characters(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """One by one, each with the marks that stand on it."""
-    for place in range(start, end):
-        if unicodedata.category(text[place])[0] == "M" or text[place] in JOINERS:
-            continue
-        after = place + 1
+    """One by one, each with the marks that stand on it. A mark at the very start stands alone."""
+    after = start
+    while after < end:
+        place, after = after, after + 1
         while after < end and unicodedata.category(text[after])[0] == "M":
             after += 1
-        yield place, after
+        if tokenize(text[place:after]):
+            yield place, after
 
 
 def _log_odds(
