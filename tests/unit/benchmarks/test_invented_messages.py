@@ -37,7 +37,7 @@ def test_messages_are_unique_and_carry_nothing_of_the_notation(seed: int):
 
 
 def test_messages_come_from_many_areas():
-    areas = {message.area for message in invent(LEXICON, count=3000, seed=0)}
+    areas = {message.area for message in invent(LEXICON, count=12_000, seed=0)}
     assert len(areas) == len(LEXICON.areas) >= 80
 
 
