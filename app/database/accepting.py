@@ -85,15 +85,15 @@ def accept(
 
 def state_to_decide_in(connection: Connection, new: NewTurn) -> DialogueState | None:
     """What `accept` would hand to `decide`; None where it would not ask it: the turn is stored
-    already, would have to wait for an earlier one, or has no conversation."""
-    # With IN, a turn without a key (NULL) is equal to no other.
-    same = turns.c.idempotency_key.in_([new.idempotency_key])
+    already, would have to wait for an earlier one, or has no conversation. Raises
+    IdempotencyMismatch, as `accept` does."""
+    if _seen(connection, new) is not None:
+        return None
     state = connection.scalar(
         select(conversations.c.state).where(
             conversations.c.id == new.conversation_id,
             conversations.c.owner == new.owner,
             ~exists().where(turns.c.conversation_id == new.conversation_id, OPEN),
-            ~exists().where(turns.c.owner == new.owner, same),
         )
     )
     return None if state is None else DialogueState.from_json(state)

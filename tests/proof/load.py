@@ -310,6 +310,8 @@ class Visit:
 
     def _end(self, data: Any) -> None:
         said, turn = self._said, data["turn"]
+        if turn is None:  # the server takes it for erased, and nobody here erases
+            raise Gone
         said.hear(turn)
         self.acknowledged.set()
         said.streams.append(self._heard)
