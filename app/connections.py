@@ -1,13 +1,17 @@
-"""What a connection may take of us before it has said what it wants: time, bytes, and a place.
+"""What a connection may take of us before it has said what it wants, and after it has got it.
 
 uvicorn waits for ever for the rest of a request, and keeps whatever it is sent of it. Here a
 client that trickles is cut off, headers have a size, and only so many requests may be
-unfinished at once: one too many cuts off the one that has taken longest. No timer is set for a
-request that arrives whole.
+unfinished at once: one too many cuts off the one that has taken longest. uvicorn also waits for
+ever for a client to read; here one that reads nothing is cut off, too. No timer is set for a
+request that arrives whole, nor for a response that is taken.
 """
 
 import asyncio
 import json
+import socket
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -28,6 +32,8 @@ GRACE_SECONDS = 2.0
 class Patience:
     header_seconds: float
     body_seconds: float
+    read_seconds: float
+    """How long a client may take nothing of what waits for it."""
     most_unfinished: int
 
 
@@ -52,25 +58,28 @@ _LARGE_HEADERS = _Refusal(
 
 def patient_protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """For `uvicorn.Config(http=…)`."""
-    waiting_room = _WaitingRoom(
-        Patience(
-            header_seconds=settings.header_seconds,
-            body_seconds=settings.body_seconds,
-            most_unfinished=settings.max_unfinished_requests,
-        )
+    allowed = Patience(
+        header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        read_seconds=settings.read_seconds,
+        most_unfinished=settings.max_unfinished_requests,
     )
 
     class Protocol(PatientProtocol):
-        room = waiting_room
+        patience = allowed
+        speaking = _WaitingRoom(PatientProtocol.cut_off, most=allowed.most_unfinished)
+        listening = _WaitingRoom(PatientProtocol.give_up, most=settings.max_connections)
 
     return Protocol
 
 
 class _WaitingRoom:
-    """The connections whose request is not whole yet, and until when each may take."""
+    """Connections that we wait for, and until when; whoever is late, or the first of too many,
+    is cut off."""
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, cut_off: Callable[["PatientProtocol"], None], *, most: int) -> None:
+        self._cut_off = cut_off
+        self._most = most
         self._until: dict[PatientProtocol, float] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -78,8 +87,8 @@ class _WaitingRoom:
         loop = protocol.loop
         self._until.pop(protocol, None)  # a later deadline goes to the end of the line
         self._until[protocol] = loop.time() + seconds
-        if len(self._until) > self.patience.most_unfinished:
-            self._cut_off(next(iter(self._until)))
+        if len(self._until) > self._most:
+            self._end(next(iter(self._until)))
         if self._sweep is None:
             self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop)
 
@@ -92,16 +101,20 @@ class _WaitingRoom:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for protocol in [one for one, until in self._until.items() if until <= now]:
-            self._cut_off(protocol)
+            self._end(protocol)
         self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop) if self._until else None
 
-    def _cut_off(self, protocol: "PatientProtocol") -> None:
+    def _end(self, protocol: "PatientProtocol") -> None:
         self.release(protocol)
-        protocol.cut_off()
+        self._cut_off(protocol)
 
 
 class PatientProtocol(HttpToolsProtocol):
-    room: _WaitingRoom
+    patience: Patience
+    speaking: _WaitingRoom
+    """Those whose request is not whole yet."""
+    listening: _WaitingRoom
+    """Those for whom something waits that they do not read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,11 +129,44 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.room.hold(self, self.room.patience.header_seconds)
+        self.speaking.hold(self, self.patience.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.room.release(self)
+        self.speaking.release(self)
+        self.listening.release(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More waits for the client than the transport likes to keep."""
+        super().pause_writing()
+        self.listening.hold(self, self.patience.read_seconds)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport.is_closing():
+            self._close()  # there is still something left, if not much
+        else:
+            self.listening.release(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._close()
+
+    def _close(self) -> None:
+        """What the client has not read yet is still sent, as long as it reads."""
+        self.transport.close()
+        self.listening.hold(self, self.patience.read_seconds)
+
+    def give_up(self) -> None:
+        """Nobody reads: what still waits is thrown away, by the kernel, too."""
+        connection: socket.socket = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._heard_anything = True
@@ -132,10 +178,10 @@ class PatientProtocol(HttpToolsProtocol):
             self._earlier_bytes += len(data)
             if self._earlier_bytes > MOST_HEADER_BYTES + MOST_ADDRESS_BYTES:
                 self._refuse(_LARGE_HEADERS)
-            elif not self.room.holds(self):
-                self.room.hold(self, self.room.patience.header_seconds)
+            elif not self.speaking.holds(self):
+                self.speaking.hold(self, self.patience.header_seconds)
         elif not self._in_body:
-            self.room.release(self)
+            self.speaking.release(self)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -161,11 +207,11 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # what follows would be another protocol: we speak none
-        self.room.hold(self, self.room.patience.body_seconds + GRACE_SECONDS)
+        self.speaking.hold(self, self.patience.body_seconds + GRACE_SECONDS)
 
     def on_message_complete(self) -> None:
         self._in_body = False
-        self.room.release(self)
+        self.speaking.release(self)
         super().on_message_complete()
 
     def cut_off(self) -> None:
@@ -176,17 +222,17 @@ class PatientProtocol(HttpToolsProtocol):
             if self._in_headers:  # of a request behind the one that is being answered
                 self.cycle.keep_alive = False
             else:
-                self.transport.close()
+                self._close()
         elif self._heard_anything and self._in_headers:
             self._refuse(_LATE)
         else:
-            self.transport.close()  # a browser that connected in advance expects no words
+            self._close()  # a browser that connected in advance expects no words
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal)
 
     def _refuse(self, refusal: _Refusal) -> None:
-        self.room.release(self)
+        self.speaking.release(self)
         request_id = uuid4().hex
         content = json.dumps(
             {
@@ -211,4 +257,4 @@ class PatientProtocol(HttpToolsProtocol):
                 ]
             )
         )
-        self.transport.close()
+        self._close()

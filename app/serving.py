@@ -4,13 +4,14 @@ import asyncio
 import ctypes
 import fcntl
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,8 @@ class _Server(uvicorn.Server):
 
         It says that it is not ready and serves on, until load balancers know; takes no new
         turns and lets the open ones end; hands over what is left. Only then are connections
-        closed: every stream has ended by itself."""
+        closed: every stream has ended by itself. A second signal says that somebody is in a
+        hurry: nothing is waited for, and nothing is lost either."""
         await super().main_loop()
         services: Services = self._app.state.services
         settings = services.settings
@@ -266,16 +268,19 @@ class _Server(uvicorn.Server):
         if signal.SIGTERM in self._captured_signals and not settings.is_sqlite:
             # Whoever keeps a connection open opens the next one elsewhere.
             self.config.encoded_headers.append((b"connection", b"close"))
-            await self._serve_on(settings.drain_seconds)
+            await self._serve_on(lambda: False, settings.drain_seconds)
+        closing = asyncio.create_task(services.turns.close(settings.finish_seconds))
+        await self._serve_on(closing.done)
+        services.turns.hurry()
         try:
-            await services.turns.close(settings.finish_seconds)
+            await closing
         except Exception:  # a defect of ours; connections must be closed all the same
             log.exception("turns were not handed over")
 
-    async def _serve_on(self, seconds: float) -> None:
-        """Or until a second signal says that somebody is in a hurry."""
+    async def _serve_on(self, done: Callable[[], bool], seconds: float = math.inf) -> None:
+        """Until it is done, the time is over, or a second signal comes."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and len(self._captured_signals) == 1:
+        while not done() and time.monotonic() < end and len(self._captured_signals) < 2:
             await self.on_tick(0)
             await asyncio.sleep(0.1)
 

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """A request whose headers have not arrived by then is cut off with 408."""
     body_seconds: Annotated[float, Field(gt=0)] = 30.0
     """The same for its body, from the end of the headers on."""
+    read_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A client that takes nothing of what is sent to it for so long is cut off."""
 
     retention_days: Annotated[float, Field(ge=0)] = 0
     """Conversations go this long after their last turn; 0 keeps them."""

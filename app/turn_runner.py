@@ -57,6 +57,7 @@ class TurnRunner:
         """By conversation: set when one of its turns ends here. Only while somebody waits."""
         self._draining = self._closing = False
         self._closed = asyncio.Event()
+        self._enough = asyncio.Event()
         self._growing = asyncio.Lock()
         """Whoever waits for `_grow` waits for the text of a beat under way, too."""
 
@@ -78,6 +79,10 @@ class TurnRunner:
     def is_draining(self) -> bool:
         return self._draining
 
+    def hurry(self) -> None:
+        """Open turns get no more time: `close` hands them over at once."""
+        self._enough.set()
+
     async def close(self, drain_seconds: float = 5.0) -> None:
         """Takes nothing new, gives open turns a little time, and hands what is not done then
         over: another replica, or the next start, adopts it at once. Whoever listens hears no
@@ -87,8 +92,7 @@ class TurnRunner:
             return
         self._draining = self._closing = True
         try:
-            if self._answering:
-                await asyncio.wait(self._answering, timeout=drain_seconds)
+            await self._until_answered(drain_seconds)
             await self._hand_over()
         finally:
             self._closed.set()
@@ -249,6 +253,13 @@ class TurnRunner:
         if live is not None and live.task:
             live.task.cancel()
             await asyncio.wait({live.task})
+
+    async def _until_answered(self, seconds: float) -> None:
+        """Or until the time is over, or somebody is in a hurry."""
+        answered = asyncio.gather(*self._answering, return_exceptions=True)
+        answered.add_done_callback(lambda _: self._enough.set())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), seconds)
 
     async def _hand_over(self) -> None:
         await self._stop(self._beats)  # one of them adopts

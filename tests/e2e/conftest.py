@@ -81,17 +81,21 @@ class Server:
             timeout=120,
         ).stdout
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """As a person or a container engine does; returns the exit status."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._ended()
+        self.signal(signal.SIGTERM)
+        return self.ended()
 
     def kill(self) -> None:
         """kill -9: nothing of it gets to say anything more."""
         self._process.kill()
-        self._ended()
+        self.ended()
 
-    def _ended(self) -> int:
+    def ended(self) -> int:
+        """Waits for it; returns the exit status."""
         status = self._process.wait(30)
         self._reader.join(30)
         assert self._process.stdout is not None

@@ -17,6 +17,7 @@ def server(tmp_path: Path, engine: Engine):
         TWOFOLD_GENERATORS="remote",
         TWOFOLD_REMOTE_URL=engine.url,
         TWOFOLD_REMOTE_MODEL="test",
+        TWOFOLD_FINISH_SECONDS="600",
     )
     server.admin_key = server.command("keys", "create", "test", "--scope", "admin").strip()
     server.start()
@@ -78,6 +79,25 @@ def test_a_restart_keeps_everything_and_ends_cleanly(server: Server, engine: Eng
         assert client.get("/admin/intents/greet").json() == made
         kept = client.get(f"/v1/conversations/{conversation['id']}/turns").json()["items"]
         assert kept == [said]
+
+
+def test_a_second_ctrl_c_waits_for_no_answer_and_loses_none(server: Server, engine: Engine) -> None:
+    """Open turns have ten minutes at a stop here: more than a test may take."""
+    with server.client() as client:
+        conversation = client.post("/v1/conversations", json={}).json()["id"]
+        turn = _post_until_accepted(client, conversation, "tell me everything")
+        assert engine.asked.acquire(timeout=20)
+    server.signal(signal.SIGINT)
+    with server.client() as client:  # it heard the first one
+        while client.get("/readyz").status_code == 200:
+            pass
+    server.signal(signal.SIGINT)
+    assert server.ended() == 130
+    engine.may_answer.set()
+    server.start()
+    with server.client() as client:
+        answered = client.get(f"/v1/turns/{turn}", params={"wait": 30}).json()
+    assert (answered["status"], answered["reply"]) == ("done", "The answer is 42.")
 
 
 def test_a_second_server_on_the_same_sqlite_is_refused(server: Server) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Server
 
-HEADER_SECONDS = BODY_SECONDS = 2.0
+HEADER_SECONDS = BODY_SECONDS = READ_SECONDS = 2.0
 MOST_UNFINISHED = 8
 PATIENCE = 20.0
 """A busy machine may be late; a server that waits for ever is later."""
@@ -26,6 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         tmp_path_factory.mktemp("raw"),
         TWOFOLD_HEADER_SECONDS=str(HEADER_SECONDS),
         TWOFOLD_BODY_SECONDS=str(BODY_SECONDS),
+        TWOFOLD_READ_SECONDS=str(READ_SECONDS),
         TWOFOLD_MAX_UNFINISHED_REQUESTS=str(MOST_UNFINISHED),
         TWOFOLD_MAX_BODY_BYTES="20000",
     )
@@ -164,8 +166,9 @@ def test_two_opinions_on_where_a_body_ends_are_no_request(
 def test_a_chunked_body_has_the_same_limit_as_any_other(server: Server) -> None:
     with _connected(server) as wire:
         chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
-        wire.sendall(_head(server, "Transfer-Encoding: chunked") + chunk * 6 + b"0\r\n\r\n")
-        said = wire.recv(65536)
+        head = _head(server, "Transfer-Encoding: chunked", "Connection: close")
+        wire.sendall(head + chunk * 6 + b"0\r\n\r\n")
+        said = _everything_from(wire)
         assert _status(said) == 413
         assert _problem(said)["code"] == "too_large"
 
@@ -208,15 +211,47 @@ def test_an_upgrade_to_another_protocol_is_not_taken(server: Server) -> None:
         assert _status(_everything_from(wire)) == 200  # answered in HTTP, and closed
 
 
+def test_a_client_that_reads_nothing_of_its_answers_is_cut_off(server: Server) -> None:
+    with _connected(server, receive_buffer=4096) as wire:
+        _ask_for_the_description(wire, 200)  # several megabytes of answers
+        ended = select.poll()
+        ended.register(wire, 0)  # errors and hang-ups alone
+        assert ended.poll(PATIENCE * 1000)
+        with pytest.raises(ConnectionResetError):
+            list(iter(partial(wire.recv, 65536), b""))
+
+
+def test_a_client_that_reads_slowly_gets_everything(server: Server) -> None:
+    with _connected(server, receive_buffer=4096) as wire:
+        _ask_for_the_description(wire, 20, b"Connection: close\r\n")
+        said = b""
+        start = time.monotonic()
+        while piece := wire.recv(16384):
+            said += piece
+            if time.monotonic() - start < 2 * READ_SECONDS:
+                time.sleep(0.05)
+        assert said.count(b"HTTP/1.1 200 OK") == 20
+        assert said.endswith(b"}")
+
+
+def _ask_for_the_description(wire: socket.socket, times: int, last: bytes = b"") -> None:
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n"
+    wire.sendall((request + b"\r\n") * (times - 1) + request + last + b"\r\n")
+
+
 def test_the_server_is_well_after_all_that(server: Server) -> None:
     with server.client() as client:
         assert client.get("/readyz").status_code == 200
         assert client.post("/v1/conversations", json={}).status_code == 201
 
 
-def _connected(server: Server) -> socket.socket:
+def _connected(server: Server, *, receive_buffer: int | None = None) -> socket.socket:
     address = urlsplit(server.url)
-    wire = socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
+    wire = socket.socket()
+    if receive_buffer is not None:  # only before it is connected does the window stay so small
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    wire.settimeout(PATIENCE)
+    wire.connect((address.hostname, address.port))
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return wire
 
