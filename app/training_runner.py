@@ -5,13 +5,15 @@ with the artefact. It may be killed at any moment without harm to anybody else.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ POLL_SECONDS = 1.0
 REPORT_SECONDS = 0.5
 NICENESS = 10
 """Training yields the processor to the chats."""
+_FOLDER = "twofold-training-"
 
 Report = Mapping[str, Any]
 OnEpoch = Callable[[Report], None]
@@ -90,8 +93,8 @@ class TrainingRunner:
 
     async def _run(self, job: TrainingJob, on_epoch: OnEpoch) -> TrainingJob:
         examples = await self._database.read(intents.training_data)
-        with tempfile.TemporaryDirectory(prefix="twofold-training-") as folder:
-            data, artifact = Path(folder, "examples.jsonl"), Path(folder, "artefact.safetensors")
+        with training_folder() as folder:
+            data, artifact = folder / "examples.jsonl", folder / "artefact.safetensors"
             lines = (json.dumps({"text": text, "intent": intent}) for text, intent in examples)
             await asyncio.to_thread(data.write_text, "".join(f"{line}\n" for line in lines))
             saved = await self._train(job, data, artifact, on_epoch)
@@ -178,6 +181,22 @@ class TrainingRunner:
             if error is not None:
                 child.kill()
                 return error
+
+
+@contextmanager
+def training_folder() -> Iterator[Path]:
+    """For a training's files, which are people's words. A folder whose server was killed is
+    removed by the next one that trains: nobody holds its lock any more."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/lock"):
+        with suppress(OSError), lock.open() as file:  # another user's, or removed just now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as name:
+        folder = Path(name)
+        with (folder / "unlocked").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (folder / "unlocked").rename(folder / "lock")
+            yield folder
 
 
 class _Failed(Exception):
