@@ -109,6 +109,7 @@ def _postgresql_engine(url: str) -> Engine:
         hide_parameters=True,
         connect_args={
             "connect_timeout": 5,
+            "client_encoding": "utf8",
             # A database machine that vanished without a word is noticed in seconds, not hours.
             "keepalives_idle": 5,
             "keepalives_interval": 3,
@@ -119,6 +120,12 @@ def _postgresql_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"the database's encoding is {encoding}, which cannot keep what people write; "
+                "create it with ENCODING 'UTF8'"
+            )
         # What was acknowledged is on disk, also where the server's default is to hurry.
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) "

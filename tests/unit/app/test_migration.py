@@ -2,13 +2,14 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, make_url, text
 
 from app.database.database import Database
 from app.database.migration import current, migrate, newest
@@ -109,3 +110,21 @@ def test_an_unusable_url_is_refused_with_an_example() -> None:
         Database("not a url")
     with pytest.raises(ConfigurationError, match="use sqlite or postgresql"):
         Database("mysql://u:p@host/name")
+
+
+def test_a_database_that_cannot_keep_every_letter_is_refused(
+    postgresql: Callable[[], str],
+) -> None:
+    url = make_url(postgresql())
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(
+            text("CREATE DATABASE of_bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        )
+    engine.dispose()
+    database = Database(url.set(database="of_bytes").render_as_string(hide_password=False))
+    try:
+        with pytest.raises(ConfigurationError, match="encoding is SQL_ASCII.*UTF8"):
+            database.write_now(migrate)
+    finally:
+        database.close()
