@@ -124,7 +124,7 @@ def test_a_database_that_cannot_keep_every_letter_is_refused(
     engine.dispose()
     database = Database(url.set(database="of_bytes").render_as_string(hide_password=False))
     try:
-        with pytest.raises(ConfigurationError, match="encoding is SQL_ASCII.*UTF8"):
+        with pytest.raises(ConfigurationError, match=r"encoding is SQL_ASCII.*UTF8"):
             database.write_now(migrate)
     finally:
         database.close()
