@@ -135,20 +135,20 @@ def _say(event: dict[str, Any]) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from intent.data import lint
+    from intent.data import first_of, lint
 
     _check_folder(options.output)
     if options.unlabelled and not options.teacher:
         raise TrainingDataError(["--unlabelled needs a --teacher, who judges what nobody labelled"])
     data = _read(options.data, options.oos)
     valid = _read(options.valid) if options.valid else None
-    for notice in data.notices:
+    for notice in first_of(data.notices):
         print(f"note: {notice}", file=sys.stderr)
     found = lint(data)
-    errors = [str(problem) for problem in found if problem.severity == "error"]
+    errors = [problem for problem in found if problem.severity == "error"]
     if errors:
-        raise TrainingDataError(errors)
-    for warning in found:
+        raise TrainingDataError(first_of(errors))
+    for warning in first_of(found):
         print(f"warning: {warning}", file=sys.stderr)
 
     import torch

@@ -95,10 +95,15 @@ def read(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Tr
             except TrainingDataError as error:
                 found.problems += error.problems
     if found.problems:
-        left_out = len(found.problems) - MAX_REPORTED_PROBLEMS
-        more = [f"and {left_out} more problems"] if left_out > 0 else []
-        raise TrainingDataError(found.problems[:MAX_REPORTED_PROBLEMS] + more)
+        raise TrainingDataError(first_of(found.problems))
     return training_set(found.examples, found.notices, SlotRules.of(found.rules))
+
+
+def first_of(problems: Sequence[object]) -> list[str]:
+    """What somebody can read: the first ones, and how many more there are."""
+    left_out = len(problems) - MAX_REPORTED_PROBLEMS
+    more = [f"and {left_out:,} more"] if left_out > 0 else []
+    return [str(problem) for problem in problems[:MAX_REPORTED_PROBLEMS]] + more
 
 
 def _files_below(path: Path, notices: list[str], problems: list[str]) -> list[Path]:

@@ -96,6 +96,20 @@ def test_data_that_cannot_train_is_refused_line_by_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("of_each", "severity"), [(1, ""), (2, "warning: ")])
+def test_what_holds_of_every_intent_is_told_of_the_first_ones(
+    tmp_path: Path, of_each: int, severity: str
+) -> None:
+    data = tmp_path / "many.csv"
+    lines = [f"word{number} {n},about {number}" for number in range(60) for n in range(of_each)]
+    data.write_text("\n".join(["text,intent", *lines]))
+    result = run("train", data, "-o", tmp_path / "out", "--epochs", 1)
+    assert result.returncode == (2 if of_each == 1 else 0)
+    told = [line for line in result.stderr.decode().splitlines() if line.startswith(severity)]
+    assert f"{data}:2: intent 'about 0'" in told[0]
+    assert told[50] == f"{severity}and 10 more"
+
+
 def test_a_missing_output_folder_is_refused_before_training(
     data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

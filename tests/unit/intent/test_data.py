@@ -277,7 +277,7 @@ def test_all_problems_of_all_files_are_named_at_once(tmp_path: Path) -> None:
     write_file(tmp_path, "a.jsonl", "x\ny\n")
     write_file(tmp_path, "b.jsonl", "x\n" * 100)
     problems = problems_of(tmp_path)
-    assert problems[-1] == "and 52 more problems"
+    assert problems[-1] == "and 52 more"
 
 
 def messages(*examples: tuple[str, str]) -> list[tuple[str, str]]:
