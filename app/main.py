@@ -234,14 +234,18 @@ def _embedded(_: Settings) -> Generator:
 
 
 def _remote(settings: Settings) -> Generator:
-    from generator.remote import RemoteGenerator
+    from generator.remote import RemoteGenerator, RemoteLimits
 
     if not settings.remote_url or not settings.remote_model:
         raise ConfigurationError(
             "the remote generator needs TWOFOLD_REMOTE_URL and TWOFOLD_REMOTE_MODEL"
         )
     key = settings.remote_key.get_secret_value() if settings.remote_key else None
-    return RemoteGenerator(settings.remote_url, settings.remote_model, api_key=key)
+    # A little sooner than the chain gives it up, so that it knows itself that it was late.
+    limits = RemoteLimits(first_piece_seconds=0.9 * settings.first_piece_seconds)
+    return RemoteGenerator(
+        settings.remote_url, settings.remote_model, api_key=key, remote_limits=limits
+    )
 
 
 def _local(settings: Settings) -> Generator:

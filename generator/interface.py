@@ -99,6 +99,12 @@ class GeneratorOverloaded(GeneratorError):
     code = "generator_overloaded"
 
 
+class GeneratorRefused(GeneratorError):
+    """It works, and does not take this request."""
+
+    code = "generator_refused"
+
+
 class GeneratorTimeout(GeneratorError):
     """A deadline passed."""
 

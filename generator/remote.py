@@ -11,10 +11,12 @@ from typing import Any
 import httpx2
 
 from generator.admission import Admission
+from generator.breaker import Breaker, RetryBudget
 from generator.interface import (
     ChatMessage,
     GeneratorError,
     GeneratorOverloaded,
+    GeneratorRefused,
     GeneratorTimeout,
     GeneratorUnavailable,
     Limits,
@@ -38,6 +40,9 @@ class RemoteLimits:
     waiting: int = 32
     retry_after_seconds: float = 2.0
     """A Retry-After of up to this long is waited for, once; a longer one is passed on."""
+    failures_in_a_row: int = 5
+    """After so many it is left alone for a while."""
+    rest_seconds: float = 10.0
 
 
 class RemoteGenerator:
@@ -69,6 +74,10 @@ class RemoteGenerator:
         self._count_tokens = count_tokens or _estimate_tokens
         self._instructions = instructions
         self._admission = Admission(running=remote_limits.running, waiting=remote_limits.waiting)
+        self._breaker = Breaker(
+            failures=remote_limits.failures_in_a_row, rest_seconds=remote_limits.rest_seconds
+        )
+        self._retries = RetryBudget()
         # trust_env=False: a proxy variable must not send the key somewhere else.
         self._client = httpx2.AsyncClient(
             trust_env=False,
@@ -87,32 +96,39 @@ class RemoteGenerator:
         passages: Sequence[Passage] = (),
         limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
     ) -> AsyncIterator[Piece]:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + limits.seconds
+        deadline = asyncio.get_running_loop().time() + limits.seconds
         request = self._request(messages, passages, limits)
+        self._breaker.check()  # nobody waits in line for an engine that is left alone
         async with self._admission.place(deadline):
-            piece_deadline = min(deadline, clock() + self._limits.first_piece_seconds)
-            response = await self._open(request, piece_deadline)
-            said_something = False
-            try:
-                async with aclosing(_data_lines(response, self._limits)) as lines:
-                    finished = False
-                    while True:
-                        data = await _before(piece_deadline, lines)
-                        if data is None or data == "[DONE]":
-                            break
-                        text, last = _read_chunk(data)
-                        finished = finished or last
-                        if text:
-                            said_something = True
-                            yield Piece(text, self._name)
-                            piece_deadline = min(deadline, clock() + self._limits.gap_seconds)
-            finally:
-                await response.aclose()
-            if data is None and not finished:
-                raise GeneratorError("the engine ended its stream before the reply was complete")
-            if not said_something:
-                raise GeneratorError("the engine's reply was empty")
+            with self._breaker.request(deadline):
+                async with aclosing(self._pieces(request, deadline)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+
+    async def _pieces(self, request: httpx2.Request, deadline: float) -> AsyncGenerator[Piece]:
+        clock = asyncio.get_running_loop().time
+        piece_deadline = min(deadline, clock() + self._limits.first_piece_seconds)
+        response = await self._open(request, piece_deadline)
+        said_something = False
+        try:
+            async with aclosing(_data_lines(response, self._limits)) as lines:
+                finished = False
+                while True:
+                    data = await _before(piece_deadline, lines)
+                    if data is None or data == "[DONE]":
+                        break
+                    text, last = _read_chunk(data)
+                    finished = finished or last
+                    if text:
+                        said_something = True
+                        yield Piece(text, self._name)
+                        piece_deadline = min(deadline, clock() + self._limits.gap_seconds)
+        finally:
+            await response.aclose()
+        if data is None and not finished:
+            raise GeneratorError("the engine ended its stream before the reply was complete")
+        if not said_something:
+            raise GeneratorError("the engine's reply was empty")
 
     def _request(
         self, messages: Sequence[ChatMessage], passages: Sequence[Passage], limits: Limits
@@ -138,7 +154,9 @@ class RemoteGenerator:
         return self._client.build_request("POST", self._url, json=body, headers=self._headers)
 
     async def _open(self, request: httpx2.Request, deadline: float) -> httpx2.Response:
-        """A response that streams events. One retry: nothing has been said yet."""
+        """A response that streams events. One retry, as nothing has been said yet, and where
+        not too many were needed of late."""
+        self._retries.earn()
         for attempts_left in (1, 0):
             try:
                 async with asyncio.timeout_at(deadline):
@@ -146,7 +164,7 @@ class RemoteGenerator:
             except TimeoutError as error:
                 raise GeneratorTimeout("the engine did not answer in time") from error
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                if not attempts_left:
+                if not attempts_left or not self._retries.spend():
                     raise GeneratorUnavailable(f"no engine answers at {self._url}") from error
                 pause = 0.1
             except httpx2.TransportError as error:
@@ -158,8 +176,12 @@ class RemoteGenerator:
                     return response
                 await response.aclose()
                 wait = _retry_after(response)
-                retriable = response.status_code in {429, 503}
-                if not retriable or not attempts_left or wait > self._limits.retry_after_seconds:
+                retriable = (
+                    response.status_code in {429, 503}
+                    and attempts_left
+                    and wait <= self._limits.retry_after_seconds
+                )
+                if not retriable or not self._retries.spend():
                     raise _refusal(response)
                 pause = wait
             await _pause(pause, deadline)
@@ -211,7 +233,7 @@ REFUSALS: dict[int, tuple[type[GeneratorError], str]] = {
 }
 REFUSAL_KINDS: dict[int, tuple[type[GeneratorError], str]] = {
     3: (GeneratorUnavailable, "the engine redirects, which is not followed; give its own address"),
-    4: (GeneratorError, "the engine rejected the request"),
+    4: (GeneratorRefused, "the engine rejected the request"),
     5: (GeneratorUnavailable, "the engine failed"),
 }
 

@@ -12,6 +12,7 @@ from generator.interface import (
     ChatMessage,
     GeneratorError,
     GeneratorOverloaded,
+    GeneratorRefused,
     GeneratorTimeout,
     GeneratorUnavailable,
     Limits,
@@ -166,7 +167,7 @@ GARBAGE = b"data: not json\n\n"
         (status(302, "Location: http://127.0.0.1:9/"), GeneratorUnavailable, "redirects"),
         (status(401), GeneratorUnavailable, "refused the key"),
         (status(404), GeneratorUnavailable, "404"),
-        (status(422), GeneratorError, "rejected"),
+        (status(422), GeneratorRefused, "rejected"),
         (status(500), GeneratorUnavailable, "failed"),
         (status(200, "Content-Type: text/html"), GeneratorUnavailable, "does not stream"),
         (status(429), GeneratorOverloaded, "full"),
@@ -196,6 +197,35 @@ async def test_a_full_engine_is_asked_once_more() -> None:
         with pytest.raises(GeneratorOverloaded):
             await ask(server)
         assert len(server.requests) == 1
+
+
+async def test_an_engine_that_keeps_failing_is_left_alone_and_found_again() -> None:
+    good = STREAM + delta("back") + DONE
+    async with engine(status(500), status(500), status(500), good) as server:
+        limits = RemoteLimits(failures_in_a_row=3, rest_seconds=0.2)
+        generator = RemoteGenerator(server.url, "tiny", remote_limits=limits)
+        for _ in range(3):
+            with pytest.raises(GeneratorUnavailable, match="failed"):
+                await collect(generator.stream(ASK))
+        with pytest.raises(GeneratorUnavailable, match="3 times in a row"):
+            await collect(generator.stream(ASK))
+        assert len(server.requests) == 3
+        async with asyncio.timeout(20):
+            while len(server.requests) == 3:
+                with suppress(GeneratorUnavailable):
+                    assert (await collect(generator.stream(ASK)))[0].text == "back"
+                await asyncio.sleep(0.01)
+        await generator.aclose()
+
+
+async def test_an_engine_that_is_always_full_is_not_asked_twice_by_everybody() -> None:
+    async with engine(status(429, "Retry-After: 0")) as server:
+        generator = RemoteGenerator(server.url, "tiny")
+        for _ in range(40):
+            with pytest.raises(GeneratorOverloaded):
+                await collect(generator.stream(ASK))
+        await generator.aclose()
+        assert 40 < len(server.requests) <= 40 + 10 + 4
 
 
 async def test_nobody_at_the_address_is_unavailable() -> None:
