@@ -22,6 +22,10 @@ cli = typer.Typer(
 )
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
+documents = typer.Typer(
+    help="Add, list and remove what questions are answered from.", no_args_is_help=True
+)
+cli.add_typer(documents, name="documents")
 
 
 def main() -> None:
@@ -82,7 +86,9 @@ def chat(
 
 @cli.command("import")
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Rasa YAML, JSONL, CSV, Markdown.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Rasa YAML, JSONL, CSV; Markdown, text, HTML.")
+    ],
 ) -> None:
     """Add training data, replies and documents from files and folders."""
     from app import exchange
@@ -110,6 +116,45 @@ def export(
     with _database() as database:
         count = database.read_now(lambda c: exchange.export(c, path))
     typer.echo(f"{count} examples")
+
+
+@documents.command("add")
+def add_documents(
+    files: Annotated[list[Path], typer.Argument(help="Markdown, text or HTML; folders, too.")],
+) -> None:
+    """Add documents, named after their files, or replace those of the same name."""
+    from app import exchange
+    from app.errors import InvalidInput
+
+    found = exchange.read(files)
+    if found.training.examples or found.replies:
+        raise InvalidInput("these files hold training data; `twofold import` takes them")
+    with _database() as database:
+        database.write_now(lambda c: exchange.store(c, found))
+    typer.echo(f"{len(found.documents)} documents: {', '.join(found.documents)}")
+
+
+@documents.command("list")
+def list_documents() -> None:
+    from app.database import documents as stored
+
+    with _database() as database:
+        for one in database.read_now(stored.everything):
+            typer.echo(
+                f"{one.name}  {one.passages} passages  {one.updated_at:%Y-%m-%d}  {one.title}"
+            )
+
+
+@documents.command("remove")
+def remove_document(
+    name: Annotated[str, typer.Argument(help="As `documents list` shows it.")],
+) -> None:
+    """Nothing is answered from it any more."""
+    from app.database import documents as stored
+
+    with _database() as database:
+        database.write_now(lambda c: stored.remove(c, name))
+    typer.echo(f"{name} is gone")
 
 
 @keys.command("create")

@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 
 from app.database import documents, intents
 from app.errors import InvalidInput, NotFound
+from generator.documents import FORMATS, DocumentError
+from generator.documents import read as read_document
 from intent.data import Example, TrainingSet, training_set
 from intent.data import read as read_training_data
 from intent.data import write as write_training_data
@@ -40,7 +42,8 @@ class Imported:
 
 
 def read(paths: Sequence[Path]) -> Import:
-    """Files and folders: Rasa YAML, JSONL, CSV, Markdown. Raises InvalidInput, naming the file."""
+    """Files and folders: Rasa YAML, JSONL, CSV; Markdown, text, HTML. Raises InvalidInput, which
+    names the file."""
     files = [file for path in paths for file in _files(path)]
     trainable = [file for file in files if file.suffix.lower() in _TRAINING_DATA]
     try:
@@ -62,7 +65,7 @@ def read(paths: Sequence[Path]) -> Import:
             replies |= found
     texts: dict[str, str] = {}
     for file in files:
-        if file.suffix.lower() in (".md", ".txt"):
+        if file.suffix.lower() in FORMATS:
             name = re.sub(r"[^\w.-]+", "-", file.stem)[:_LONGEST_NAME]
             if name in texts:
                 problems.append(f"{file}: another document is named {name} already; rename one")
@@ -139,18 +142,16 @@ def _unfit(text: str, *, most: int | None = None) -> str:
 
 
 def _document_in(file: Path) -> tuple[str, str]:
-    """(text, problem)."""
+    """(Markdown, problem)."""
     try:
-        markdown = file.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        return "", "is not UTF-8; save it as UTF-8"
-    if problem := _unfit(markdown):
-        return "", problem
-    return markdown, "" if documents.cut(markdown)[1] else "has headings only; give it text"
+        markdown = read_document(file)
+    except DocumentError as error:
+        return "", str(error)
+    return markdown, _unfit(markdown)
 
 
 def _files(path: Path) -> list[Path]:
-    known = (*_TRAINING_DATA, ".md", ".txt")
+    known = (*_TRAINING_DATA, *FORMATS)
     if path.is_dir():
         return sorted(
             file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in known

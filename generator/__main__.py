@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from generator.closing import close
-from generator.documents import best_passages, read_folder
+from generator.documents import DocumentError, best_passages, read_folder
 from generator.embedded import EmbeddedGenerator
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
 
@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m generator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     chat = commands.add_parser("chat", help="talk to a generator; an empty line ends the chat")
-    chat.add_argument("--documents", type=Path, help="answer from the *.md and *.txt files here")
+    chat.add_argument(
+        "--documents", type=Path, help="answer from the Markdown, text and HTML files here"
+    )
     engine = chat.add_mutually_exclusive_group()
     engine.add_argument("--model", help="a Hugging Face causal LM: a folder, or a hub name")
     engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
@@ -42,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         temperature=options.temperature,
     )
-    passages = read_folder(options.documents) if options.documents else []
+    try:
+        passages = read_folder(options.documents) if options.documents else []
+    except DocumentError as error:
+        chat.error(str(error))
     with suppress(KeyboardInterrupt):
         asyncio.run(_chat(_generator(options), passages, limits))
     return 0

@@ -1,33 +1,166 @@
-"""Passages from Markdown files, and the search over them that the terminal chat uses."""
+"""Documents as people have them, made Markdown and cut into passages.
+
+Also the search over a folder's passages that the terminal chat uses.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+from html_to_markdown import (
+    ConversionOptions,
+    PreprocessingOptions,
+    PreprocessingPreset,
+    convert,
+)
 
 from generator.grounding import Evidence
 from generator.interface import ChatMessage, Passage
 from generator.question import read_question
 
-SECTION = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$", re.MULTILINE)
+DocumentFormat = Literal["markdown", "text", "html"]
+FORMATS: dict[str, DocumentFormat] = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".txt": "text",
+    ".html": "html",
+    ".htm": "html",
+}
+MOST_CHARACTERS = 500_000
+MOST_WORDS_IN_A_PASSAGE = 180
+
+
+TOO_LONG = f"is over {MOST_CHARACTERS:,} characters; cut it into several documents"
+
+
+class DocumentError(ValueError):
+    """A document that cannot be read; says what to do about it."""
+
+
+def read(file: Path) -> str:
+    """A document's Markdown. Raises DocumentError, without the file's name."""
+    if file.stat().st_size > 4 * MOST_CHARACTERS:
+        raise DocumentError(
+            f"is over {MOST_CHARACTERS:,} characters; cut it into several documents"
+        )
+    content = file.read_bytes()
+    if b"\0" in content[:4096] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DocumentError("is no text; save it as Markdown, plain text or HTML")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError("is not UTF-8; save it as UTF-8") from error
+    return to_markdown(text, FORMATS[file.suffix.lower()])
+
+
+def to_markdown(content: str, kind: DocumentFormat) -> str:
+    """Of HTML only what a reader sees of the content: no scripts, styles, forms or navigation,
+    and no images. Raises DocumentError where there is nothing to read, or too much."""
+    if len(content) > MOST_CHARACTERS:
+        raise DocumentError(
+            f"is over {MOST_CHARACTERS:,} characters; cut it into several documents"
+        )
+    if kind == "html":
+        converted = convert(content, _HTML)
+        if converted.warnings:
+            raise DocumentError("is nested too deeply to be read whole; simplify its HTML")
+        content = converted.content or ""
+    elif kind == "text":
+        content = re.sub(r"^(\s{0,3})(?=#)", r"\1\\", content, flags=re.MULTILINE)
+    if not content.strip():
+        raise DocumentError("is empty; give it text")
+    if not cut(content)[1]:
+        raise DocumentError("has headings only; give it text")
+    return content
+
+
+_HTML = ConversionOptions(
+    extract_metadata=False,
+    skip_images=True,
+    exclude_selectors=["iframe", "object", "embed", "noscript", "template"],
+    preprocessing=PreprocessingOptions(
+        enabled=True,
+        preset=PreprocessingPreset.AGGRESSIVE,
+        remove_navigation=True,
+        remove_forms=True,
+    ),
+)
+
+
+def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
+    """The first top heading, and (section title, text) for each section.
+
+    A section longer than a passage should be is cut between its paragraphs, a paragraph
+    between its sentences or lines, a sentence between its words."""
+    heading, section, paragraphs = "", "", list[str]()
+    pieces: list[tuple[str, str]] = []
+
+    def close() -> None:
+        pieces.extend((section or heading, body) for body in _bodies(paragraphs))
+        paragraphs.clear()
+
+    for block in re.split(r"\n\s*\n|(?m:(?=^#{1,6}\s))", markdown.replace("\r\n", "\n")):
+        lines = block.strip().split("\n")
+        if found := re.match(r"(#{1,6})\s+(.*?)(?:\s+#+)?\s*$", lines[0]):
+            close()
+            if len(found[1]) == 1 and not heading:
+                heading, section = found[2], ""
+            else:
+                section = found[2]
+            lines = lines[1:]
+        if body := "\n".join(lines).strip():
+            paragraphs.append(body)
+    close()
+    return heading, pieces
+
+
+def _bodies(paragraphs: list[str]) -> list[str]:
+    parts = [part for one in paragraphs for part in _packed(_sentences(one), between="")]
+    return _packed(parts, between="\n\n")
+
+
+def _packed(parts: Iterable[str], *, between: str) -> list[str]:
+    """As many neighbours together as a passage has room for."""
+    packs: list[list[str]] = []
+    room = 0
+    for part in parts:
+        words = len(part.split())
+        if not packs or words > room:
+            packs.append([])
+            room = MOST_WORDS_IN_A_PASSAGE
+        packs[-1].append(part)
+        room -= words
+    return [between.join(pack).strip() for pack in packs]
+
+
+def _sentences(paragraph: str) -> Iterator[str]:
+    """With the space behind them, none longer than a passage."""
+    for sentence in re.split(r"(?<=[.!?]\s)|(?<=\n)", paragraph):
+        words = sentence.split()
+        if len(words) <= MOST_WORDS_IN_A_PASSAGE:
+            yield sentence
+            continue
+        for start in range(0, len(words), MOST_WORDS_IN_A_PASSAGE):
+            yield " ".join(words[start : start + MOST_WORDS_IN_A_PASSAGE]) + " "
 
 
 def read_folder(folder: Path) -> list[Passage]:
-    """One passage per section of each *.md and *.txt file."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".md", ".txt"})
-    return [p for path in files for p in split_sections(path.name, path.read_text("utf-8"))]
+    """Raises DocumentError, naming the file."""
+    passages: list[Passage] = []
+    for file in sorted(one for one in folder.iterdir() if one.suffix.lower() in FORMATS):
+        try:
+            passages += passages_of(file.name, read(file))
+        except DocumentError as error:
+            raise DocumentError(f"{file} {error}") from error
+    return passages
 
 
-def split_sections(document: str, text: str) -> Iterator[Passage]:
-    """Sections without a text of their own, as a document's title often is, are left out."""
-    headings = list(SECTION.finditer(text))
-    starts = [0, *(heading.end() for heading in headings)]
-    ends = [*(heading.start() for heading in headings), len(text)]
-    titles = [document, *(heading[2] for heading in headings)]
-    for number, (start, end, title) in enumerate(zip(starts, ends, titles, strict=True)):
-        body = text[start:end].strip()
-        if body:
-            yield Passage(f"{document}#{number}", title, body, document)
+def passages_of(document: str, markdown: str) -> Iterator[Passage]:
+    heading, pieces = cut(markdown)
+    for number, (title, text) in enumerate(pieces):
+        yield Passage(f"{document}#{number}", title or heading or document, text, document)
 
 
 def best_passages(

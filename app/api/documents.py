@@ -1,5 +1,6 @@
 """The operator's documents; a change is live with the next question."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from app.api.auth import admin
 from app.api.dependencies import App, In, Out
 from app.api.strict_json import ShortText, StrictRoute, clean
 from app.database import documents
+from app.errors import InvalidInput
+from generator.documents import MOST_CHARACTERS, DocumentError, DocumentFormat, to_markdown
 
 router = APIRouter(
     prefix="/admin/documents",
@@ -22,8 +25,10 @@ Name = Annotated[str, Path(max_length=200, pattern=r"^[\w.-]+$")]
 
 
 class NewDocument(In):
-    text: Annotated[str, Field(max_length=500_000), AfterValidator(clean)]
-    """Markdown; each section becomes one passage or several."""
+    text: Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(clean)]
+    """Each section becomes one passage or several."""
+    format: DocumentFormat = "markdown"
+    """What `text` is written in; it is kept as Markdown."""
     title: ShortText | None = None
 
 
@@ -36,6 +41,7 @@ class DocumentSummary(Out):
 
 class Document(DocumentSummary):
     text: str
+    """Markdown."""
 
 
 class DocumentList(Out):
@@ -55,9 +61,13 @@ async def show(name: Name, app: App) -> Document:
 
 @router.put("/{name}")
 async def put(name: Name, new: NewDocument, app: App) -> Document:
-    """Add it, or replace the document of this name."""
+    """Add it, or replace the document of this name. Of HTML what a reader sees is kept."""
+    try:
+        markdown = await asyncio.to_thread(to_markdown, new.text, new.format)
+    except DocumentError as error:
+        raise InvalidInput(f"the document {error}", code="bad_document") from error
     stored = await app.database.write(
-        lambda c: documents.put(c, name, title=new.title or "", markdown=new.text)
+        lambda c: documents.put(c, name, title=new.title or "", markdown=markdown)
     )
     return Document.model_validate(stored)
 

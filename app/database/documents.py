@@ -1,7 +1,6 @@
-"""The operator's documents, cut into passages and searched by words."""
+"""The operator's documents, stored as Markdown and as passages, and searched by words."""
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +10,8 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, text, upda
 
 from app.database.tables import documents, now, passages
 from app.errors import InvalidInput, NotFound
+from generator.documents import cut
 from generator.interface import Passage
-
-_MOST_WORDS_IN_A_PASSAGE = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +35,20 @@ def get(connection: Connection, name: str) -> Document:
 
 
 def put(connection: Connection, name: str, *, title: str = "", markdown: str) -> Document:
-    """Add a document, or replace the one of this name; searches see it after the commit."""
+    """Add a document, or replace the one of this name; searches see it after the commit.
+    `markdown` comes from `generator.documents`. Raises InvalidInput where it has no text, or
+    another document has the same: each answer would stand there twice."""
     heading, pieces = cut(markdown)
     if not pieces:
-        raise InvalidInput("the document has headings only; give it text", code="empty_document")
+        raise InvalidInput("the document has headings only; give it text", code="bad_document")
+    twin = connection.scalar(
+        select(documents.c.name).where(documents.c.text == markdown, documents.c.name != name)
+    )
+    if twin is not None:
+        raise InvalidInput(
+            f"the document {twin!r} has the same text; change or delete that one",
+            code="duplicate_document",
+        )
     values = {"title": (title or heading or name)[:300], "text": markdown, "updated_at": now()}
     document_id = connection.scalar(
         update(documents).where(documents.c.name == name).values(values).returning(documents.c.id)
@@ -78,63 +86,6 @@ def search(connection: Connection, question: str, *, most: int = 8) -> list[Pass
         Passage(str(row.id), row.title, row.text, row.document, row.score)
         for row in connection.execute(query, {"terms": terms, "most": most})
     ]
-
-
-def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
-    """The first top heading, and (section title, text) for each section.
-
-    A section longer than a passage should be is cut between its paragraphs, a paragraph
-    between its sentences or lines, a sentence between its words."""
-    heading, section, paragraphs = "", "", list[str]()
-    pieces: list[tuple[str, str]] = []
-
-    def close() -> None:
-        pieces.extend((section or heading, body) for body in _bodies(paragraphs))
-        paragraphs.clear()
-
-    for block in re.split(r"\n\s*\n|(?m:(?=^#{1,6}\s))", markdown.replace("\r\n", "\n")):
-        lines = block.strip().split("\n")
-        if found := re.match(r"(#{1,6})\s+(.*?)(?:\s+#+)?\s*$", lines[0]):
-            close()
-            if len(found[1]) == 1 and not heading:
-                heading, section = found[2], ""
-            else:
-                section = found[2]
-            lines = lines[1:]
-        if body := "\n".join(lines).strip():
-            paragraphs.append(body)
-    close()
-    return heading, pieces
-
-
-def _bodies(paragraphs: list[str]) -> list[str]:
-    parts = [part for one in paragraphs for part in _packed(_sentences(one), between="")]
-    return _packed(parts, between="\n\n")
-
-
-def _packed(parts: Iterable[str], *, between: str) -> list[str]:
-    """As many neighbours together as a passage has room for."""
-    packs: list[list[str]] = []
-    room = 0
-    for part in parts:
-        words = len(part.split())
-        if not packs or words > room:
-            packs.append([])
-            room = _MOST_WORDS_IN_A_PASSAGE
-        packs[-1].append(part)
-        room -= words
-    return [between.join(pack).strip() for pack in packs]
-
-
-def _sentences(paragraph: str) -> Iterator[str]:
-    """With the space behind them, none longer than a passage."""
-    for sentence in re.split(r"(?<=[.!?]\s)|(?<=\n)", paragraph):
-        words = sentence.split()
-        if len(words) <= _MOST_WORDS_IN_A_PASSAGE:
-            yield sentence
-            continue
-        for start in range(0, len(words), _MOST_WORDS_IN_A_PASSAGE):
-            yield " ".join(words[start : start + _MOST_WORDS_IN_A_PASSAGE]) + " "
 
 
 # The column weights: a word in the section's title counts three times one in its text.

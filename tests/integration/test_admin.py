@@ -258,8 +258,33 @@ def test_a_document_without_text_is_refused_and_the_old_one_stays(served: Served
     served.client.put(url, json={"text": RETURNS}, headers=served.admin)
     before = table_contents(served)
     refused = served.client.put(url, json={"text": "# Returns\n\n## A\n"}, headers=served.admin)
-    assert assert_problem(refused, 422)["code"] == "empty_document"
+    assert assert_problem(refused, 422)["code"] == "bad_document"
     assert table_contents(served) == before
+
+
+def test_html_is_kept_as_what_a_reader_sees_of_it(served: Served) -> None:
+    page = "<h1>Hours</h1><script>alert(1)</script><p>Open <b>daily</b> from 9.</p>"
+    url = "/admin/documents/hours"
+    stored = served.client.put(url, json={"text": page, "format": "html"}, headers=served.admin)
+    assert stored.json()["text"].strip() == "# Hours\n\nOpen **daily** from 9."
+    assert stored.json()["title"] == "Hours"
+    empty = {"text": "<script>alert(1)</script>", "format": "html"}
+    refused = served.client.put(url, json=empty, headers=served.admin)
+    assert assert_problem(refused, 422)["detail"] == "the document is empty; give it text"
+    word = served.client.put(url, json={"text": "x", "format": "docx"}, headers=served.admin)
+    assert_problem(word, 422)
+    assert _get(served, url) == stored.json()
+
+
+def test_the_same_text_under_two_names_is_refused_and_names_the_first(served: Served) -> None:
+    served.client.put("/admin/documents/one", json={"text": RETURNS}, headers=served.admin)
+    before = table_contents(served)
+    again = served.client.put("/admin/documents/two", json={"text": RETURNS}, headers=served.admin)
+    problem = assert_problem(again, 422)
+    assert (problem["code"], "'one'" in problem["detail"]) == ("duplicate_document", True)
+    assert table_contents(served) == before
+    same = served.client.put("/admin/documents/one", json={"text": RETURNS}, headers=served.admin)
+    assert same.status_code == 200
 
 
 def _post(served: Served, url: str, **body: object):

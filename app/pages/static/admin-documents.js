@@ -5,6 +5,7 @@ import { attempt, confirmed, field, h, onSubmit, problemLine, quoted, toast } fr
 import { count, dateTime } from "./format.js";
 
 const NEW = "*new";
+const FORMATS = { markdown: "Markdown", text: "plain text", html: "HTML" };
 
 export class DocumentsSection {
   constructor(panel, go) {
@@ -55,11 +56,13 @@ export class DocumentsSection {
     const name = h("input", { required: true, maxlength: 200, spellcheck: "false", autocapitalize: "off", value: found?.name ?? "", readonly: found !== null, testid: "document-name" });
     const title = h("input", { maxlength: 200, dir: "auto", value: found?.title ?? "", testid: "document-title" });
     const text = h("textarea", { rows: 18, dir: "auto", class: "mono", value: found?.text ?? "", testid: "document-text" });
-    const file = h("input", { type: "file", accept: ".md,.markdown,.txt,text/markdown,text/plain", testid: "document-file" });
+    const format = h("select", { testid: "document-format" }, ...Object.entries(FORMATS).map(([value, shown]) => h("option", { value }, shown)));
+    const file = h("input", { type: "file", accept: ".md,.markdown,.txt,.html,.htm,text/markdown,text/plain,text/html", testid: "document-file" });
     file.addEventListener("change", async () => {
       const [chosen] = file.files;
       if (chosen === undefined) return;
       text.value = await chosen.text();
+      format.value = /\.html?$/i.test(chosen.name) ? "html" : /\.txt$/i.test(chosen.name) ? "text" : "markdown";
       name.value ||= chosen.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_.-]+/gu, "-");
     });
     const line = problemLine();
@@ -69,13 +72,13 @@ export class DocumentsSection {
       { class: "sheet stack", novalidate: true, testid: "document-form" },
       h("h2", {}, found ? h("bdi", {}, found.title) : "New document"),
       h("div", { class: "pair" }, field("Name", name, "Letters, digits and _ . -"), field("Title", title, "Shown as the source; empty: the first heading")),
-      field("Text (Markdown)", text, "Each section becomes one passage, or several if it is long"),
-      field("Or take the text of a file", file),
+      field("Text", text, "Each section becomes one passage, or several if it is long"),
+      h("div", { class: "pair" }, field("Written in", format, "Kept as Markdown; of HTML what a reader sees"), field("Or take the text of a file", file)),
       line,
       h("div", { class: "row" }, h("button", { type: "submit", class: "button primary", testid: "save-document" }, found ? "Replace" : "Add document"), found && remove),
     );
     onSubmit(form, async () => {
-      const content = { text: text.value };
+      const content = { text: text.value, format: format.value };
       if (title.value.trim() !== "") content.title = title.value.trim();
       const stored = await api.put(at`admin/documents/${name.value.trim()}`, content);
       toast([...quoted(stored.title), ` saved: ${count(stored.passages, "passage")}.`]);

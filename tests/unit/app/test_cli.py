@@ -1,6 +1,7 @@
 """The command line, on a data folder of its own."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,3 +229,19 @@ def test_erasing_prints_a_receipt(twofold: Run, folder: Path) -> None:
 def test_the_retention_is_counted_and_nothing_changes(twofold: Run) -> None:
     assert "everything is kept" in twofold("retention").stdout
     assert twofold("retention", "--days", 1).stdout == "0 conversations, 0 turns, 0 examples\n"
+
+
+def test_documents_are_added_listed_replaced_and_removed(
+    twofold: Run, folder: Path, nlu: Path
+) -> None:
+    page = folder / "opening-hours.html"
+    page.write_text("<h1>Hours</h1><p>From nine to five.</p>")
+    assert twofold("documents", "add", page).output == "1 documents: opening-hours\n"
+    page.write_text("<h1>Hours</h1><p>From ten to five.</p><h2>Sundays</h2><p>Closed.</p>")
+    twofold("documents", "add", page)
+    [line] = twofold("documents", "list").output.splitlines()
+    assert re.fullmatch(r"opening-hours  2 passages  \d{4}-\d\d-\d\d  Hours", line)
+    twofold("documents", "add", nlu, fails=True)
+    twofold("documents", "remove", "nothing", fails=True)
+    twofold("documents", "remove", "opening-hours")
+    assert twofold("documents", "list").output == ""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from app.database import documents
 from app.database.database import Database
-from app.database.documents import cut
 from app.errors import InvalidInput, NotFound
+from generator.documents import MOST_WORDS_IN_A_PASSAGE, cut
 
 SHOP = """# Our shop
 
@@ -76,14 +76,14 @@ def test_a_long_section_is_cut_into_passages_of_bounded_length(between: str) -> 
     _, pieces = cut("## Long\n\n" + between.join([sentence] * 100))
     assert len(pieces) >= 5
     assert {title for title, _ in pieces} == {"Long"}
-    assert all(len(text.split()) <= documents._MOST_WORDS_IN_A_PASSAGE for _, text in pieces)
+    assert all(len(text.split()) <= MOST_WORDS_IN_A_PASSAGE for _, text in pieces)
     assert " ".join(text for _, text in pieces).split() == (sentence.split() * 100)
     assert all(text.endswith("dog.") for _, text in pieces)
 
 
 def test_one_endless_sentence_is_cut_too() -> None:
     _, pieces = cut("word " * 1000)
-    assert all(len(text.split()) <= documents._MOST_WORDS_IN_A_PASSAGE for _, text in pieces)
+    assert all(len(text.split()) <= MOST_WORDS_IN_A_PASSAGE for _, text in pieces)
     assert sum(len(text.split()) for _, text in pieces) == 1000
 
 

@@ -3,7 +3,7 @@
 The support threshold of the embedded generator was chosen on these.
 """
 
-from generator.documents import split_sections
+from generator.documents import passages_of
 from generator.interface import Passage
 
 PLANT_SHOP = """\
@@ -120,7 +120,7 @@ working day.
 Our boxes are made of recycled cardboard. We use no plastic; pots are wrapped in paper.
 """
 
-PASSAGES: tuple[Passage, ...] = tuple(split_sections("help.md", PLANT_SHOP))
+PASSAGES: tuple[Passage, ...] = tuple(passages_of("help.md", PLANT_SHOP))
 
 # The question, and what its answer must contain.
 ANSWERABLE: tuple[tuple[str, str], ...] = (

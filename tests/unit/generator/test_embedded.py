@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.documents import best_passages, split_sections
+from generator.documents import best_passages, passages_of
 from generator.embedded import UNKNOWN, EmbeddedGenerator, small_talk
 from generator.interface import ChatMessage, Passage, Piece
 from generator.sentences import sentences_of, shown_text
@@ -179,7 +179,7 @@ def test_sentences_are_told_apart_and_shown_plainly(text: str, sentences: list[s
 
 def test_sections_of_a_document_become_passages() -> None:
     text = "# Shop\n\n## One\nfirst\n\n## Two ##\nsecond\n"
-    assert [(p.title, p.text) for p in split_sections("a.md", text)] == [
+    assert [(p.title, p.text) for p in passages_of("a.md", text)] == [
         ("One", "first"),
         ("Two", "second"),
     ]

@@ -1,0 +1,117 @@
+"""Documents of every kind become Markdown, and the hostile ones an error."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generator.documents import (
+    MOST_CHARACTERS,
+    DocumentError,
+    cut,
+    read,
+    read_folder,
+    to_markdown,
+)
+
+PAGE = """<!doctype html><html><head><title>Shop</title><style>p{}</style>
+<script>alert("stolen")</script></head><body>
+<nav><a href="/">Home</a></nav>
+<main><h1>Returns</h1><p>Send it <b>back</b> within 30&nbsp;days &amp; relax.</p>
+<h2>Costs</h2>
+<ul><li>Shoes: <a href="https://shop.example/costs">€4</a></li><li>Hats: free</li></ul>
+<table><tr><th>Country</th><th>Days</th></tr><tr><td>Norway</td><td>6</td></tr></table>
+<!-- secret --><img src="data:image/png;base64,AAAA" alt="">
+<form><label>Your mail<input value="filled"></label></form>
+<iframe src="https://elsewhere.example">framed</iframe><noscript>switch it on</noscript>
+<svg><script>alert(2)</script></svg></main></body></html>"""
+
+
+def test_of_html_what_a_reader_sees_is_kept() -> None:
+    heading, pieces = cut(to_markdown(PAGE, "html"))
+    assert heading == "Returns"
+    assert [title for title, _ in pieces] == ["Returns", "Costs"]
+    text = "\n".join(body for _, body in pieces)
+    assert "Send it **back** within 30" in text
+    assert "days & relax." in text
+    assert "- Shoes: [€4](https://shop.example/costs)" in text
+    assert re.search(r"\| Norway +\| 6 +\|", text)
+    for unseen in ("alert", "secret", "Home", "base64", "Your mail", "framed", "switch", "p{}"):
+        assert unseen not in text
+
+
+def test_plain_text_has_no_headings() -> None:
+    _, pieces = cut(to_markdown("# 12 is our house number\n\nRing twice.", "text"))
+    assert pieces == [("", "\\# 12 is our house number\n\nRing twice.")]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "remedy"),
+    [
+        ("", "markdown", "is empty"),
+        (" \n\t", "text", "is empty"),
+        ("<script>alert(1)</script>", "html", "is empty"),
+        ("# One\n\n## Two", "markdown", "headings only"),
+        ("<h1>One</h1>", "html", "headings only"),
+        ("a" * (MOST_CHARACTERS + 1), "text", "several documents"),
+        ("<div>" * 5000 + "lost" + "</div>" * 5000 + "<p>found</p>", "html", "too deeply"),
+        ("<!--" * 100_000, "html", "is empty"),
+        ("<a" * 200_000, "html", "is empty"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_remedy(content, kind, remedy) -> None:
+    with pytest.raises(DocumentError, match=remedy):
+        to_markdown(content, kind)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["<", ">", "</", "<p>", "<table>", "<td ", "x", '"', "&", "&#0;", "<ul><li>"]
+        ),
+        max_size=400,
+    )
+)
+def test_any_tags_are_markdown_or_an_error(pieces: list[str]) -> None:
+    try:
+        markdown = to_markdown("".join(pieces), "html")
+    except DocumentError:
+        return
+    assert cut(markdown)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b"\x89PNG\0\0", "is no text"),
+        ("Grüße".encode("latin-1"), "save it as UTF-8"),
+        ("words".encode("utf-16"), "save it as UTF-8"),
+        (b"a" * (4 * MOST_CHARACTERS + 1), "several documents"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_by_its_name(
+    tmp_path: Path, content: bytes, remedy: str
+) -> None:
+    file = tmp_path / "help.txt"
+    file.write_bytes(content)
+    with pytest.raises(DocumentError, match=remedy):
+        read(file)
+    with pytest.raises(DocumentError, match=f"^{re.escape(str(file))} "):
+        read_folder(tmp_path)
+
+
+def test_a_folder_holds_documents_of_every_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(PAGE)
+    (tmp_path / "b.md").write_text("\ufeff# Hours\n\nFrom nine to five.", "utf-8")
+    (tmp_path / "c.txt").write_text("We ship on Mondays.")
+    (tmp_path / "d.png").write_bytes(b"\0")
+    passages = read_folder(tmp_path)
+    assert [(one.id, one.title) for one in passages] == [
+        ("a.html#0", "Returns"),
+        ("a.html#1", "Costs"),
+        ("b.md#0", "Hours"),
+        ("c.txt#0", "c.txt"),
+    ]
+    assert passages[2].text == "From nine to five."
