@@ -157,7 +157,7 @@ class Chatbot:
 
     async def _write(self, text: str, journal: TurnJournal) -> AsyncGenerator[Piece]:
         history = await journal.history()
-        passages = await self.find_passages(_search_text(text, history))
+        passages = await self.find_passages(search_text(text, history))
         messages = [*history, ChatMessage("user", text)]
         if self.system_prompt:
             messages.insert(0, ChatMessage("system", self.system_prompt))
@@ -171,7 +171,7 @@ class Chatbot:
                 await pieces.aclose()
 
 
-def _search_text(text: str, history: Sequence[ChatMessage]) -> str:
+def search_text(text: str, history: Sequence[ChatMessage]) -> str:
     """A short question may lean on the one before ("and for sale items?"): look for both."""
     before = next((one.text for one in reversed(history) if one.role == "user"), "")
     return f"{text} {before}" if len(text.split()) <= 5 else text

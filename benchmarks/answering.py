@@ -1,0 +1,274 @@
+"""How often the embedded generator answers rightly, and says that it does not know.
+
+    python -m benchmarks.answering [--part heldout] [--json FILE] [--wrong FILE]
+
+Puts the questions of benchmarks/answers/ to it, through the same search and the same prompt as
+a turn. Each organisation has its own documents, as one deployment has; for the search there is
+a second store, where they lie among those of others up to `--passages`. `--part train` is for
+tuning; what is reported comes from the fields that no training may read.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from app.database import documents
+from app.database.database import Database
+from app.database.migration import migrate
+from app.dialogue.chatbot import search_text
+from generator.embedded import EmbeddedGenerator
+from generator.interface import ChatMessage, Citation, Passage, Piece
+
+ANSWERS = Path(__file__).parent / "answers"
+VALUE = re.compile(r"\d[\d.,:]*\d|\d|https?://\S+|\S+@\S+\.\w+")
+YES_OR_NO = re.compile(r"(yes|no)\b", re.IGNORECASE)
+FIRST = 3
+"""So many passages of a search count as found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    field: str
+    messages: tuple[ChatMessage, ...]
+    passage: str
+    """The title of the one that answers, or that comes nearest."""
+    expected: str | None
+    """None where no passage answers."""
+    support: tuple[str, ...] = ()
+    """Of the sentences in the passage, those that answer."""
+
+    @property
+    def kind(self) -> str:
+        if self.expected is None:
+            return "no answer"
+        return "follow-up" if len(self.messages) > 1 else "question"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    question: Question
+    reply: str
+    answered: bool
+    right: bool
+    foreign_values: tuple[str, ...]
+    """Numbers, links and addresses of the reply that stand in no passage it cites."""
+    found: bool
+    first_piece_ms: float
+    whole_ms: float
+    """CPU milliseconds of this process, search included."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    fields = read_fields(options.part)
+    others = read_fields("train" if options.part == "heldout" else "heldout")
+    questions = [one for field in fields for one in questions_of(field)]
+    generator = EmbeddedGenerator()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        crowded = _store(Path(folder, "crowd.db"), _up_to(options.passages, [*fields, *others]))
+        stores = {
+            field["field"]: _store(Path(folder, f"{field['field']}.db"), [field])
+            for field in fields
+        }
+        organisations = {field["field"]: field["organisation"] for field in fields}
+        crowd = Counter[str]()
+        for question in track(questions, "asking", console=Console(stderr=True)):
+            outcomes.append(asyncio.run(ask(generator, stores[question.field], question)))
+            if question.expected is not None:
+                passages = _search(crowded, question.messages)[:FIRST]
+                crowd[question.kind] += any(
+                    (one.document, one.title) == (organisations[question.field], question.passage)
+                    for one in passages
+                )
+        for database in (crowded, *stores.values()):
+            database.close()
+    figures = summary(outcomes)
+    for kind, count in crowd.items():
+        figures[kind][f"passage among the first {FIRST} of {options.passages}"] = (
+            count / figures[kind]["asked"]
+        )
+    _show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2))
+    if options.wrong:
+        lines = (json.dumps(asdict(one)) for one in outcomes if not one.right)
+        options.wrong.write_text("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.answering")
+    parser.add_argument("--part", choices=("heldout", "train"), default="heldout")
+    parser.add_argument("--passages", type=int, default=500, help="in the crowded store")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--wrong", type=Path, metavar="FILE", help="replies that are not right")
+    return parser
+
+
+def read_fields(part: str) -> list[dict[str, Any]]:
+    files = sorted((ANSWERS / part).glob("*.yml"))
+    return [yaml.load(file.read_text("utf-8"), Loader=yaml.CSafeLoader) for file in files]
+
+
+def questions_of(field: dict[str, Any]) -> Iterator[Question]:
+    name = field["field"]
+    for passage in field["passages"]:
+        title = passage["title"]
+        for entry in (*passage["questions"], *passage.get("follow_ups", ())):
+            before = entry.get("before")
+            history = (
+                (ChatMessage("user", before["user"]), ChatMessage("assistant", before["bot"]))
+                if before
+                else ()
+            )
+            support = tuple(map(_one_line, entry["from"]))
+            for ask in entry["ask"]:
+                messages = (*history, ChatMessage("user", ask))
+                yield Question(name, messages, title, entry["say"], support)
+        for ask in passage["unanswered"]:
+            yield Question(name, (ChatMessage("user", ask),), title, None)
+
+
+async def ask(generator: EmbeddedGenerator, database: Database, question: Question) -> Outcome:
+    start = time.process_time()
+    passages = _search(database, question.messages)
+    pieces: list[Piece] = []
+    first = 0.0
+    async for piece in generator.stream(question.messages, passages):
+        first = first or time.process_time()
+        pieces.append(piece)
+    end = time.process_time()
+    reply = "".join(piece.text for piece in pieces)
+    citations = [one for piece in pieces for one in piece.citations]
+    answered = all(piece.answered for piece in pieces)
+    return Outcome(
+        question,
+        reply,
+        answered,
+        right=is_right(question, reply, citations, answered=answered),
+        foreign_values=foreign_values(reply, citations, passages),
+        found=question.passage in [one.title for one in passages[:FIRST]],
+        first_piece_ms=(first - start) * 1000,
+        whole_ms=(end - start) * 1000,
+    )
+
+
+def is_right(
+    question: Question, reply: str, citations: Sequence[Citation], *, answered: bool
+) -> bool:
+    """Cites a sentence that supports the expected answer, gives each of its values, and does
+    not say yes for no. Where nothing answers: says so."""
+    if question.expected is None:
+        return not answered
+    quoted = " ".join(_one_line(one.quote) for one in citations)
+    supported = any(one in quoted or quoted in one for one in question.support) and bool(quoted)
+    values = set(values_of(question.expected)) <= set(values_of(reply))
+    wanted, said = YES_OR_NO.match(question.expected), YES_OR_NO.match(reply)
+    opposite = bool(wanted and said and wanted[1].lower() != said[1].lower())
+    return answered and supported and values and not opposite
+
+
+def foreign_values(
+    reply: str, citations: Sequence[Citation], passages: Sequence[Passage]
+) -> tuple[str, ...]:
+    cited = {one.passage_id for one in citations}
+    known = " ".join(f"{p.document} {p.title} {p.text}" for p in passages if p.id in cited)
+    return tuple(one for one in values_of(reply) if one not in values_of(known))
+
+
+def values_of(text: str) -> list[str]:
+    return [one.rstrip(".,:;)") for one in VALUE.findall(text)]
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """By kind of question, and over all with an answer."""
+    by_kind: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        by_kind[one.question.kind].append(one)
+    by_kind["with an answer"] = by_kind["question"] + by_kind["follow-up"]
+    return {
+        kind: {
+            "asked": len(some),
+            "right": _share(one.right for one in some),
+            "says that it does not know": _share(not one.answered for one in some),
+            f"passage among the first {FIRST} of its own": _share(one.found for one in some),
+            "replies with values of no cited passage": sum(
+                bool(one.foreign_values) for one in some
+            ),
+            "first piece, CPU ms, median": median(one.first_piece_ms for one in some),
+            "whole answer, CPU ms, median": median(one.whole_ms for one in some),
+        }
+        for kind, some in by_kind.items()
+        if some
+    }
+
+
+def _share(those: Iterator[bool]) -> float:
+    kept = list(those)
+    return sum(kept) / len(kept)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _up_to(most: int, fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole fields, the first ones, with at most so many passages."""
+    kept: list[dict[str, Any]] = []
+    count = 0
+    for field in fields:
+        count += len(field["passages"])
+        if count > most:
+            break
+        kept.append(field)
+    return kept
+
+
+def _store(file: Path, fields: Sequence[dict[str, Any]]) -> Database:
+    database = Database(f"sqlite:///{file}")
+    database.write_now(migrate)
+    for field in fields:
+        sections = (f"## {one['title']}\n\n{one['text']}" for one in field["passages"])
+        markdown = "\n\n".join([f"# {field['organisation']}", *sections])
+        database.write_now(partial(documents.put, name=field["field"], markdown=markdown))
+    return database
+
+
+def _search(database: Database, messages: Sequence[ChatMessage]) -> list[Passage]:
+    wanted = search_text(messages[-1].text, messages[:-1])
+    return database.read_now(lambda c: documents.search(c, wanted))
+
+
+def _show(figures: dict[str, dict[str, float]]) -> None:
+    names = list(dict.fromkeys(name for some in figures.values() for name in some))
+    table = Table("", *figures, box=box.SIMPLE)
+    for name in names:
+        cells = []
+        for some in figures.values():
+            value = some.get(name)
+            whole = name == "asked" or name.startswith("replies")
+            cells.append("" if value is None else f"{value:.0f}" if whole else f"{value:.3g}")
+        table.add_row(name, *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
