@@ -101,7 +101,7 @@ def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
         pieces.extend((section or heading, body) for body in _bodies(paragraphs))
         paragraphs.clear()
 
-    for block in re.split(r"\n\s*\n|(?m:(?=^#{1,6}\s))", markdown.replace("\r\n", "\n")):
+    for block in _blocks(markdown):
         lines = block.strip().split("\n")
         if found := re.match(r"(#{1,6})\s+(.*?)(?:\s+#+)?\s*$", lines[0]):
             close()
@@ -114,6 +114,24 @@ def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
             paragraphs.append(body)
     close()
     return heading, pieces
+
+
+def _blocks(markdown: str) -> Iterator[str]:
+    """What blank lines part, and headings by themselves; code between fences stays whole, and
+    what looks like a heading there is none."""
+    block: list[str] = []
+    fence = ""
+    for line in markdown.replace("\r\n", "\n").split("\n"):
+        found = re.match(r" {0,3}(```+|~~~+)", line)
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not line[found.end() :].strip():
+            fence = ""
+        elif not fence and (not line.strip() or re.match(r"#{1,6}\s", line)):
+            yield "\n".join(block)
+            block = []
+        block.append(line)
+    yield "\n".join(block)
 
 
 def _bodies(paragraphs: list[str]) -> list[str]:

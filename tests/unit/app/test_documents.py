@@ -92,6 +92,14 @@ def test_a_closed_heading_loses_its_marks_but_a_sharp_stays() -> None:
     assert cut("## Learn C#\ntext")[1] == [("Learn C#", "text")]
 
 
+def test_what_looks_like_a_heading_in_code_is_none() -> None:
+    code = "```sh\n# restart it\n\ntwofold serve\n```"
+    text = f"## Restart\n\nType:\n\n{code}\n\n## Then\n\nWait.\n"
+    assert cut(text)[1] == [("Restart", f"Type:\n\n{code}"), ("Then", "Wait.")]
+    assert cut("~~~\n```\n# a\n~~~\n# b\nc")[1] == [("", "~~~\n```\n# a\n~~~"), ("b", "c")]
+    assert cut("```\n# never closed\n\nend")[1] == [("", "```\n# never closed\n\nend")]
+
+
 def test_a_word_is_found_by_its_stem_in_any_case(database: Database) -> None:
     put(database)
     assert found(database, "Is DELIVERING possible?")[0].title == "Delivery"
