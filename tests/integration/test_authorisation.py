@@ -231,7 +231,7 @@ def _fresh_things(served: Served, owner: Caller) -> dict[str, str]:
     name, admin = f"fresh-{uuid4().hex}", served.admin
     things = things_of(served, owner.headers)
     served.client.post("/admin/intents", json={"name": name, "title": name}, headers=admin)
-    served.client.put(f"/admin/documents/{name}", json={"text": "Some."}, headers=admin)
+    served.client.put(f"/admin/documents/{name}", json={"text": f"About {name}."}, headers=admin)
     number = served.services.database.write_now(
         lambda c: model_versions.add(
             c,

@@ -181,6 +181,7 @@ function summaryOf(job) {
 
 function curves(history, epochs) {
   const of = (name) => history.map((one) => one[name]);
+  const again = of("valid_loss").findIndex((value, at) => at > 0 && value === null && history[at - 1].valid_loss !== null);
   return [
     lineChart({
       title: "Loss",
@@ -200,5 +201,6 @@ function curves(history, epochs) {
       format: (value) => percent(value),
       series: [{ name: "validation", kind: "second", values: of("valid_accuracy") }],
     }),
-  ];
+    again > 0 && h("p", { class: "quiet across", testid: "trained-again" }, `From epoch ${again + 1} on it learns anew, now from all examples: none is kept back to check it.`),
+  ].filter(Boolean);
 }
