@@ -15,6 +15,7 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    Skipped,
 )
 
 OnFailure = Callable[[str, Exception], None]
@@ -55,7 +56,7 @@ class FallbackGenerator:
     ) -> AsyncIterator[Piece]:
         clock = asyncio.get_running_loop().time
         deadline = clock() + limits.seconds
-        failures: list[str] = []
+        skipped: list[Skipped] = []
         last_error: Exception | None = None
         for number, link in enumerate(self._links):
             left = deadline - clock()
@@ -63,7 +64,7 @@ class FallbackGenerator:
                 # The last link is there so that nobody meets silence, however late it is.
                 left = max(left, link.first_piece_seconds)
             if left <= 0:
-                self._report(link, failures, GeneratorTimeout("no time was left for it"))
+                self._report(link, skipped, GeneratorTimeout("no time was left for it"))
                 continue
             pieces = link.generator.stream(messages, passages, replace(limits, seconds=left))
             try:
@@ -72,22 +73,23 @@ class FallbackGenerator:
                 # Not only GeneratorError: a bug in one link must not silence the chat,
                 # and on_failure hears of it.
                 last_error = error
-                self._report(link, failures, error)
+                self._report(link, skipped, error)
                 await close(pieces)
                 continue
             try:
-                yield first
+                yield replace(first, skipped=tuple(skipped))
                 async for piece in pieces:
                     yield piece
             finally:
                 await close(pieces)
             return
-        raise GeneratorUnavailable(f"no link answered: {'; '.join(failures)}") from last_error
+        failures = "; ".join(f"{one.generator}: {one.error}" for one in skipped)
+        raise GeneratorUnavailable(f"no link answered: {failures}") from last_error
 
-    def _report(self, link: Link, failures: list[str], error: Exception) -> None:
+    def _report(self, link: Link, skipped: list[Skipped], error: Exception) -> None:
         name = link.generator.name
         code = error.code if isinstance(error, GeneratorError) else type(error).__name__
-        failures.append(f"{name}: {code}")
+        skipped.append(Skipped(name, code))
         if self._on_failure is not None:
             self._on_failure(name, error)
 

@@ -36,6 +36,15 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """A generator that was asked before the one that answered, and why it did not: the `code`
+    of a GeneratorError, or the name of another error's class."""
+
+    generator: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a reply. The texts of all pieces, joined, are the whole reply.
 
@@ -47,6 +56,8 @@ class Piece:
     citations: tuple[Citation, ...] = ()
     answered: bool = True
     """False when the generator says that it does not know."""
+    skipped: tuple[Skipped, ...] = ()
+    """With the first piece of a fallback chain."""
 
 
 @dataclass(frozen=True, slots=True)

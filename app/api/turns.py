@@ -90,6 +90,11 @@ class Feedback(In):
     comment: CleanText | None = None
 
 
+class Skipped(Out):
+    generator: str
+    error: str
+
+
 class TurnError(Out):
     code: str
     message: str
@@ -108,6 +113,9 @@ class Turn(Out):
     model_version: int | None
     generator: str | None
     degraded: str | None
+    """`deadline`, `fallback` or `no_reply`: why this may not be the best answer."""
+    skipped: list[Skipped]
+    """Generators that were asked before, and did not answer."""
     timing: Timing
     feedback: Feedback | None
     error: TurnError | None
@@ -281,6 +289,7 @@ def shown(turn: domain.Turn, replies: ReplyBook) -> Turn:
         model_version=turn.model_version,
         generator=reply.generator if reply else None,
         degraded=reply.degraded if reply else None,
+        skipped=[Skipped.model_validate(one) for one in reply.skipped] if reply else [],
         timing=Timing.model_validate(turn.timing),
         feedback=(
             Feedback(rating=cast(Rating, turn.feedback.rating), comment=turn.feedback.comment)

@@ -128,7 +128,7 @@ _REMEMBER = Prepared(
 
 _STORED = (
     "id conversation_id owner seq idempotency_key fingerprint text status fence starts worker "
-    "reply citations choices route intent decision model_version generator degraded "
+    "reply citations choices route intent decision model_version generator degraded skipped "
     "classify_ms total_ms"
 ).split()
 
@@ -168,6 +168,7 @@ _NOTHING_SAID: dict[str, Any] = {
     "choices": "[]",
     "generator": None,
     "degraded": None,
+    "skipped": "[]",
 }
 
 
@@ -229,7 +230,7 @@ def _insert(
 
 
 def _as_text(said: dict[str, Any]) -> dict[str, Any]:
-    return said | {name: json.dumps(said[name]) for name in ("citations", "choices")}
+    return said | {name: json.dumps(said[name]) for name in ("citations", "choices", "skipped")}
 
 
 def _parsed(value: Any) -> Any:

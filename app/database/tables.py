@@ -94,6 +94,7 @@ turns = Table(
     Column("model_version", Integer),
     Column("generator", String(64)),
     Column("degraded", String(32)),
+    Column("skipped", JSON, nullable=False, server_default="[]"),
     Column("error_code", String(64)),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("starts", Integer, nullable=False, server_default="0"),

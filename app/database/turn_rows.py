@@ -10,7 +10,7 @@ from app.dialogue.routing import Decision
 from app.dialogue.state import Option
 from app.dialogue.turn import Feedback, Reply, Timing, Turn, TurnStatus
 from app.errors import NotFound
-from generator.interface import Citation
+from generator.interface import Citation, Skipped
 
 LEASE_SECONDS = 15.0
 
@@ -38,6 +38,7 @@ def from_row(row: Row[Any]) -> Turn:
             choices=tuple(Option(*one) for one in row.choices),
             generator=row.generator,
             degraded=row.degraded,
+            skipped=tuple(Skipped(*one) for one in row.skipped),
         )
     return Turn(
         id=row.id,
@@ -67,4 +68,5 @@ def reply_values(reply: Reply) -> dict[str, Any]:
         "choices": [[one.intent, one.title] for one in reply.choices],
         "generator": reply.generator,
         "degraded": reply.degraded,
+        "skipped": [[one.generator, one.error] for one in reply.skipped],
     }

@@ -99,6 +99,7 @@ def retry(connection: Connection, owner: str, turn_id: str, worker: str) -> tupl
             choices=[],
             generator=None,
             degraded=None,
+            skipped=[],
             error_code=None,
             first_piece_ms=None,
             total_ms=None,

@@ -27,6 +27,7 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    Skipped,
 )
 from intent.interface import Prediction
 
@@ -211,15 +212,18 @@ class _Draft:
     citations: tuple[Citation, ...] = ()
     generator: str | None = None
     degraded: str | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     def add(self, piece: Piece) -> None:
         self.text += piece.text
         self.citations = tuple(dict.fromkeys((*self.citations, *piece.citations)))
         self.generator = piece.generator
+        if piece.skipped:
+            self.skipped, self.degraded = piece.skipped, "fallback"
 
     def apologise(self) -> None:
         self.text, self.generator = APOLOGY, "fixed"
         self.degraded = self.degraded or "no_reply"
 
     def reply(self) -> Reply:
-        return Reply(self.text, self.citations, (), self.generator, self.degraded)
+        return Reply(self.text, self.citations, (), self.generator, self.degraded, self.skipped)

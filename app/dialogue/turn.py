@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.dialogue.routing import Decision
 from app.dialogue.state import DialogueState, Option
-from generator.interface import ChatMessage, Citation
+from generator.interface import ChatMessage, Citation, Skipped
 
 
 class TurnStatus(StrEnum):
@@ -30,7 +30,8 @@ class Reply:
     choices: tuple[Option, ...] = ()
     generator: str | None = None
     degraded: str | None = None
-    """Why this is not the best answer: `deadline`, `fallback`; None when it is."""
+    """Why this may not be the best answer: `deadline`, `fallback`, `no_reply`; None when it is."""
+    skipped: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

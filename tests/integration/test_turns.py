@@ -4,6 +4,8 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from generator.fallback import FallbackGenerator
+from generator.interface import GeneratorUnavailable
 from generator.scripted import ScriptedGenerator
 from tests.integration.conftest import Served, serving
 
@@ -29,6 +31,22 @@ def test_a_variant_whose_variable_is_unknown_is_not_said(served: Served) -> None
 def test_an_open_ended_message_goes_to_the_generator(served: Served) -> None:
     turn = served.say(served.conversation(), "tell me a story").json()
     assert (turn["reply"], turn["decision"]["route"]) == ("A story about a fox.", "generate")
+
+
+def test_a_turn_says_which_generators_did_not_answer(settings) -> None:
+    dead = ScriptedGenerator([""], name="engine", error=GeneratorUnavailable("no route to host"))
+    spare = ScriptedGenerator(["A story."], name="spare")
+    with serving(settings, FallbackGenerator([dead, spare])) as served:
+        conversation = served.conversation()
+        turn = served.say(conversation, "tell me a story").json()
+        assert (turn["reply"], turn["generator"]) == ("A story.", "spare")
+        assert turn["degraded"] == "fallback"
+        assert turn["skipped"] == [{"generator": "engine", "error": "generator_unavailable"}]
+        stored = served.client.get(f"/v1/turns/{turn['id']}", headers=served.user).json()
+        assert stored == turn
+        assert "no route" not in str(stored)
+        known = served.say(conversation, "hello").json()
+        assert (known["degraded"], known["skipped"]) == (None, [])
 
 
 def test_an_unsure_bot_asks_back_once_and_takes_the_choice(served: Served) -> None:

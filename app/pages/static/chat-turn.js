@@ -172,7 +172,7 @@ export class TurnView {
         decision.intent && confidenceFact(decision.confidence),
         isFinal && timeFact(turn),
         isFinal && turn.generator && h("span", { testid: "generator", title: "Who wrote it" }, turn.generator),
-        isFinal && turn.degraded && h("span", { class: "warn", testid: "degraded", title: "Not the best answer" }, turn.degraded),
+        isFinal && turn.degraded && h("span", { class: "warn", testid: "degraded", title: reasonFor(turn) }, turn.degraded),
         toggle,
         isFinal && turn.status === "done" && feedback(turn),
       ),
@@ -271,4 +271,9 @@ function feedback(turn) {
 
 function failureOf(turn) {
   return new Problem({ detail: turn.error?.message ?? "The reply could not be finished." });
+}
+
+function reasonFor({ skipped }) {
+  if (skipped.length === 0) return "Not the best answer";
+  return `Did not answer: ${skipped.map((one) => `${one.generator} (${one.error})`).join(", ")}`;
 }

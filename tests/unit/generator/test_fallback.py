@@ -5,7 +5,13 @@ import asyncio
 import pytest
 
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
-from generator.interface import ChatMessage, GeneratorOverloaded, GeneratorUnavailable, Limits
+from generator.interface import (
+    ChatMessage,
+    GeneratorOverloaded,
+    GeneratorUnavailable,
+    Limits,
+    Skipped,
+)
 from generator.scripted import ScriptedGenerator
 
 from .conftest import collect
@@ -31,6 +37,22 @@ async def test_the_next_one_answers_when_one_fails_before_its_first_piece(error:
     )
     assert await text_of(chain) == "fixed:Sorry."
     assert failures == [("first", error)]
+
+
+async def test_the_first_piece_says_who_was_asked_before_and_why_they_did_not_answer() -> None:
+    late = ScriptedGenerator(["too late"], name="late", wait_before={0: asyncio.Event()})
+    full = ScriptedGenerator([""], name="full", error=GeneratorOverloaded("full"))
+    bug = ScriptedGenerator([""], name="bug", error=ZeroDivisionError("secret"))
+    last = ScriptedGenerator(["one two"], name="last")
+    chain = FallbackGenerator([full, Link(late, first_piece_seconds=0.01), bug, last])
+    first, *rest = await collect(chain.stream(ASK))
+    assert first.skipped == (
+        Skipped("full", "generator_overloaded"),
+        Skipped("late", "generator_timeout"),
+        Skipped("bug", "ZeroDivisionError"),
+    )
+    assert [piece.skipped for piece in rest] == [()] * len(rest)
+    assert len(rest) > 0
 
 
 async def test_the_next_one_answers_when_one_is_late_and_the_late_one_is_stopped() -> None:
