@@ -89,10 +89,12 @@ async def stored(database: Database, turn: Turn) -> Turn:
     return await database.read(lambda c: turns.get(c, turn.owner, turn.id))
 
 
-async def until_stored(database: Database, turn: Turn, text: str) -> None:
+async def until_stored(database: Database, turn: Turn, text: str, *, fence: int = 1) -> None:
+    """By this start of the turn or a later one."""
+
     async def holds() -> bool:
-        reply = (await stored(database, turn)).reply
-        return reply is not None and reply.text == text
+        now = await stored(database, turn)
+        return now.fence >= fence and now.reply is not None and now.reply.text == text
 
     await eventually(holds)
 
