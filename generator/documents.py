@@ -4,6 +4,7 @@ Also the search over a folder's passages that the terminal chat uses.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,8 @@ def to_markdown(content: str, kind: DocumentFormat) -> str:
         content = converted.content or ""
     elif kind == "text":
         content = re.sub(r"^(\s{0,3})(?=#)", r"\1\\", content, flags=re.MULTILINE)
-    if not content.strip():
+    content = unicodedata.normalize("NFC", content).strip()  # entities may spell it otherwise
+    if not content:
         raise DocumentError("is empty; give it text")
     if not cut(content)[1]:
         raise DocumentError("has headings only; give it text")

@@ -42,6 +42,12 @@ def test_of_html_what_a_reader_sees_is_kept() -> None:
         assert unseen not in text
 
 
+def test_letters_that_entities_put_together_are_one_letter_and_control_characters_none() -> None:
+    assert to_markdown("<p>cafe&#x301;</p>", "html") == "caf\u00e9"
+    told = to_markdown("<p>a&#1;b&#0;c&#xD800;d</p>", "html")
+    assert not any(one < " " or "\ud800" <= one <= "\udfff" for one in told)
+
+
 def test_plain_text_has_no_headings() -> None:
     _, pieces = cut(to_markdown("# 12 is our house number\n\nRing twice.", "text"))
     assert pieces == [("", "\\# 12 is our house number\n\nRing twice.")]
