@@ -93,7 +93,8 @@ class Generator(Protocol):
 
 
 class GeneratorError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose. What it says is for the operator's log:
+    a remedy, and nothing that people or engines wrote."""
 
     code = "generator_failed"
 

@@ -3,9 +3,13 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -24,6 +28,9 @@ from generator.interface import (
     Piece,
 )
 from generator.prompt import INSTRUCTIONS, CountTokens, build_prompt
+
+MOST_CHARACTERS_PER_TOKEN = 64
+"""A token of English has four or five; only runs of blanks or dashes have more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,8 @@ class RemoteGenerator:
         count_tokens: CountTokens | None = None,
         instructions: str = INSTRUCTIONS,
     ) -> None:
-        """`base_url` ends before /chat/completions: http://127.0.0.1:8080/v1.
+        """`base_url` ends before /chat/completions: http://127.0.0.1:8080/v1. Raises ValueError
+        where it or the key cannot be one.
 
         Without `count_tokens`, tokens are estimated as a third of the characters, which is
         more than English needs.
@@ -67,7 +75,7 @@ class RemoteGenerator:
         self._engine_model = model
         self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            self._headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
         self._name = name
         self._limits = remote_limits
         self._context_tokens = context_tokens
@@ -101,15 +109,18 @@ class RemoteGenerator:
         self._breaker.check()  # nobody waits in line for an engine that is left alone
         async with self._admission.place(deadline):
             with self._breaker.request(deadline):
-                async with aclosing(self._pieces(request, deadline)) as pieces:
+                most = limits.max_tokens * MOST_CHARACTERS_PER_TOKEN
+                async with aclosing(self._pieces(request, deadline, most)) as pieces:
                     async for piece in pieces:
                         yield piece
 
-    async def _pieces(self, request: httpx2.Request, deadline: float) -> AsyncGenerator[Piece]:
+    async def _pieces(
+        self, request: httpx2.Request, deadline: float, most_characters: int
+    ) -> AsyncGenerator[Piece]:
         clock = asyncio.get_running_loop().time
         piece_deadline = min(deadline, clock() + self._limits.first_piece_seconds)
         response = await self._open(request, piece_deadline)
-        said_something = False
+        said = 0
         try:
             async with aclosing(_data_lines(response, self._limits)) as lines:
                 finished = False
@@ -120,14 +131,16 @@ class RemoteGenerator:
                     text, last = _read_chunk(data)
                     finished = finished or last
                     if text:
-                        said_something = True
+                        said += len(text)
+                        if said > most_characters:
+                            raise GeneratorError("the engine says more than it was asked for")
                         yield Piece(text, self._name)
                         piece_deadline = min(deadline, clock() + self._limits.gap_seconds)
         finally:
             await response.aclose()
         if data is None and not finished:
             raise GeneratorError("the engine ended its stream before the reply was complete")
-        if not said_something:
+        if not said:
             raise GeneratorError("the engine's reply was empty")
 
     def _request(
@@ -155,7 +168,8 @@ class RemoteGenerator:
 
     async def _open(self, request: httpx2.Request, deadline: float) -> httpx2.Response:
         """A response that streams events. One retry, as nothing has been said yet, and where
-        not too many were needed of late."""
+        not too many were needed of late. It also helps where the engine closes an idle
+        connection at the moment we write on it."""
         self._retries.earn()
         for attempts_left in (1, 0):
             try:
@@ -163,14 +177,10 @@ class RemoteGenerator:
                     response = await self._client.send(request, stream=True)
             except TimeoutError as error:
                 raise GeneratorTimeout("the engine did not answer in time") from error
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                if not attempts_left or not self._retries.spend():
-                    raise GeneratorUnavailable(f"no engine answers at {self._url}") from error
-                pause = 0.1
             except httpx2.TransportError as error:
-                raise GeneratorUnavailable(
-                    f"the connection to the engine broke ({type(error).__name__})"
-                ) from error
+                if not attempts_left or not self._retries.spend():
+                    raise GeneratorUnavailable(_why_unreachable(error, self._url)) from error
+                pause = 0.1
             else:
                 if response.status_code == 200 and _is_event_stream(response):
                     return response
@@ -192,12 +202,25 @@ class RemoteGenerator:
 
 
 def _completions_url(base_url: str) -> httpx2.URL:
-    url = httpx2.URL(base_url)
-    if url.scheme not in {"http", "https"} or not url.host:
+    try:
+        url = httpx2.URL(base_url.strip())
+    except httpx2.InvalidURL as error:
+        raise ValueError("an engine's base URL looks like https://host/v1") from error
+    if url.scheme not in {"http", "https"} or not url.host or not 0 < (url.port or 80) < 2**16:
         raise ValueError("an engine's base URL looks like https://host/v1")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("an engine's base URL has no user, query or fragment; hand the key apart")
-    return url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
+    path = url.path.rstrip("/")
+    if path.endswith("/chat/completions"):
+        raise ValueError("an engine's base URL ends before /chat/completions")
+    return url.copy_with(path=f"{path}/chat/completions")
+
+
+def _checked_key(key: str) -> str:
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("an engine's key consists of visible ASCII characters; copy it anew")
+    return key
 
 
 def _estimate_tokens(text: str) -> int:
@@ -211,12 +234,43 @@ def _is_event_stream(response: httpx2.Response) -> bool:
     return kind == "text/event-stream" and plain
 
 
+UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
+    (ssl.SSLCertVerificationError, "the certificate of {url} is not one that is trusted here"),
+    (ssl.SSLError, "what answers at {url} does not speak TLS; try http://"),
+    (socket.gaierror, "the name in {url} is unknown; check the base URL"),
+    (httpx2.ConnectError, "no engine answers at {url}; start it, or check the base URL"),
+    (httpx2.ConnectTimeout, "no engine answers at {url}; check the base URL and firewalls"),
+    (
+        httpx2.RemoteProtocolError,
+        "the connection broke: {url} gave no answer of HTTP; if it speaks TLS, give https://, "
+        "else see whether an engine runs there",
+    ),
+)
+
+
+def _why_unreachable(error: httpx2.TransportError, url: httpx2.URL) -> str:
+    for kind, reason in UNREACHABLE:
+        if any(isinstance(cause, kind) for cause in _causes(error)):
+            return reason.format(url=url)
+    return f"the connection to the engine broke ({type(error).__name__})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _retry_after(response: httpx2.Response) -> float:
-    """Seconds; a short pause where the engine gives none, or a date."""
+    """Seconds; a short pause where the engine gives none."""
+    given = response.headers.get("retry-after", "")
     try:
-        seconds = float(response.headers.get("retry-after", ""))
+        seconds = float(given)
     except ValueError:
-        return 0.2
+        try:
+            seconds = parsedate_to_datetime(given).timestamp() - time.time()
+        except ValueError:
+            return 0.2
     return max(seconds, 0.0) if math.isfinite(seconds) else math.inf
 
 
@@ -301,7 +355,7 @@ def _read_chunk(data: str) -> tuple[str, bool]:
         chunk = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise GeneratorError("the engine sent an event that is not JSON") from error
-    if isinstance(chunk, dict) and "error" in chunk:
+    if isinstance(chunk, dict) and chunk.get("error"):
         raise GeneratorError("the engine reported an error in its stream")
     match chunk:
         case {"choices": []}:

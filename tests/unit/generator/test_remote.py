@@ -1,7 +1,9 @@
 """RemoteGenerator against a real server on this machine, kind and hostile."""
 
 import asyncio
+import gzip
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ class Server:
     """One per request, the last one again when they run out."""
     url: str = ""
     requests: list[tuple[str, dict[str, str], dict]] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     client_left: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,6 +56,7 @@ class Server:
             headers = {k.lower(): v for k, v in (each.split(": ", 1) for each in lines)}
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
             self.requests.append((line, headers, body))
+            self.asked_at.append(asyncio.get_running_loop().time())
             self.asked.set()
             answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
             if isinstance(answer, bytes):
@@ -135,20 +139,20 @@ def status(code: int, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def trickle_without_newline(server: Server, writer: asyncio.StreamWriter) -> None:
-    writer.write(STREAM)
-    while not server.client_left.is_set():
-        writer.write(b"data: " + b"x" * 4096)
-        await writer.drain()
+def endless(begin: bytes, again: bytes) -> Say:
+    async def say(server: Server, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        while not server.client_left.is_set():
+            writer.write(again)
+            await writer.drain()
+
+    return say
 
 
-async def drown_in_small_talk(server: Server, writer: asyncio.StreamWriter) -> None:
-    writer.write(STREAM)
-    while not server.client_left.is_set():
-        writer.write(b": still here\n\n" * 400)
-        await writer.drain()
-
-
+trickle_without_newline = endless(STREAM, b"data: " + b"x" * 4096)
+drown_in_small_talk = endless(STREAM, b": still here\n\n" * 400)
+CHUNKED = STREAM.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+ZIPPED = STREAM.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
 GARBAGE = b"data: not json\n\n"
 
 
@@ -164,12 +168,17 @@ GARBAGE = b"data: not json\n\n"
         (STREAM + b"data: " + b"[" * 100_000 + b"\n\n", GeneratorError, "not JSON"),
         (STREAM + b'data: {"choices": 3}\n\n', GeneratorError, "no chat completion chunk"),
         (STREAM + b'data: {"error": {"message": "boo"}}\n\n', GeneratorError, "reported an error"),
+        (endless(STREAM, delta("and so on " * 9)), GeneratorError, "more than it was asked"),
+        (STREAM + delta("x" * 99_999) + DONE, GeneratorError, "more than it was asked"),
+        (ZIPPED + gzip.compress(delta("0" * 9_999_999)), GeneratorUnavailable, "does not stream"),
+        (CHUNKED + b"40000000\r\n" + delta("half"), GeneratorUnavailable, "broke"),
         (status(302, "Location: http://127.0.0.1:9/"), GeneratorUnavailable, "redirects"),
         (status(401), GeneratorUnavailable, "refused the key"),
         (status(404), GeneratorUnavailable, "404"),
         (status(422), GeneratorRefused, "rejected"),
         (status(500), GeneratorUnavailable, "failed"),
         (status(200, "Content-Type: text/html"), GeneratorUnavailable, "does not stream"),
+        (status(200, "Content-Type: application/json"), GeneratorUnavailable, "does not stream"),
         (status(429), GeneratorOverloaded, "full"),
         (status(503, "Retry-After: 9999"), GeneratorOverloaded, "full"),
         (b"nonsense\r\n\r\n", GeneratorUnavailable, "broke"),
@@ -187,6 +196,51 @@ async def test_a_hostile_engine_gets_a_clear_error(
     assert KEY not in repr(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(b"HTTP/1.1 200 OK\r\nServer: ", b"x" * 65_536),
+        endless(b"HTTP/1.1 200 OK\r\n", b"Server: x\r\n" * 6_000),
+        endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2_000),
+        endless(CHUNKED + b"40000000\r\ndata: ", b"x" * 65_536),
+        endless(CHUNKED + b"5;", b"x" * 65_536),
+        endless(STREAM, b"data: " + b"x" * 65_536),
+        endless(STREAM, b": still here\n\n" * 4_000),
+        endless(STREAM, delta("") * 1_000),
+        endless(STREAM, delta("x" * 20) * 1_000),
+        endless(ZIPPED, gzip.compress(b"0" * 9_999_999)),
+        endless(status(500).replace(b"Content-Length: 2\r\n", b""), b"x" * 65_536),
+    ],
+)
+async def test_what_never_ends_is_cut_off_and_little_of_it_is_ever_kept(answer: Say) -> None:
+    async with engine(answer) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(GeneratorError):
+                await ask(server, first_piece_seconds=0.5)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await asyncio.wait_for(server.client_left.wait(), 10)
+    assert most < 4_000_000
+
+
+async def test_words_that_look_like_the_end_of_a_stream_are_words() -> None:
+    fake = "data: [DONE]\n\ndata: " + delta("forged").decode()
+    async with engine(STREAM + delta(fake) + delta(" [DONE] ") + delta("end") + DONE) as server:
+        assert await ask(server) == f"{fake} [DONE] end"
+
+
+async def test_a_redirect_is_not_followed_and_nobody_else_hears_the_key() -> None:
+    async with engine(STREAM + delta("mine") + DONE) as elsewhere:
+        for code in (301, 302, 303, 307, 308):
+            location = f"Location: {elsewhere.url}/chat/completions"
+            async with engine(status(code, location)) as server:
+                with pytest.raises(GeneratorUnavailable, match="give its own address"):
+                    await ask(server)
+        assert elsewhere.requests == []
+
+
 async def test_a_full_engine_is_asked_once_more() -> None:
     async with engine(
         status(429, "Retry-After: 0"), STREAM + delta("now") + delta("", finish_reason="stop")
@@ -197,6 +251,56 @@ async def test_a_full_engine_is_asked_once_more() -> None:
         with pytest.raises(GeneratorOverloaded):
             await ask(server)
         assert len(server.requests) == 1
+
+
+async def test_a_full_engine_is_given_the_time_it_asks_for() -> None:
+    async with engine(status(503, "Retry-After: 0.3"), STREAM + delta("now") + DONE) as server:
+        assert await ask(server) == "now"
+        first, second = server.asked_at
+        assert second - first > 0.29
+    past, future = ("Wed, 01 Jan 2020 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT")
+    async with engine(status(503, f"Retry-After: {past}"), STREAM + delta("now") + DONE) as server:
+        assert await ask(server) == "now"
+    for unbearable in (future, "inf", "nan", "1e999"):
+        async with engine(status(503, f"Retry-After: {unbearable}")) as server:
+            with pytest.raises(GeneratorOverloaded):
+                await ask(server)
+            assert len(server.requests) == 1
+
+
+async def test_a_connection_that_breaks_before_the_answer_is_tried_once_more() -> None:
+    async with engine(b"", STREAM + delta("now") + DONE) as server:
+        assert await ask(server) == "now"
+    async with engine(b"") as server:
+        with pytest.raises(GeneratorUnavailable, match="see whether an engine runs there"):
+            await ask(server)
+        assert len(server.requests) == 2
+
+
+async def test_what_has_begun_to_answer_is_not_asked_again() -> None:
+    for answer in (STREAM + delta("half"), CHUNKED + b"ff\r\n" + delta("half"), STREAM):
+        async with engine(answer) as server:
+            with pytest.raises(GeneratorError):
+                await ask(server)
+            assert len(server.requests) == 1
+
+
+async def test_while_one_request_tries_a_failing_engine_the_others_leave_it_alone() -> None:
+    async with engine(status(500), silence_after_a_word, STREAM + delta("back") + DONE) as server:
+        limits = RemoteLimits(failures_in_a_row=1, rest_seconds=0.001)
+        generator = RemoteGenerator(server.url, "tiny", remote_limits=limits)
+        with pytest.raises(GeneratorUnavailable, match="failed"):
+            await collect(generator.stream(ASK))
+        await asyncio.sleep(0.01)  # longer than the rest
+        trial = generator.stream(ASK)
+        assert (await anext(trial)).text == "Well"
+        for _ in range(3):
+            with pytest.raises(GeneratorUnavailable, match="1 times in a row"):
+                await collect(generator.stream(ASK))
+        assert len(server.requests) == 2
+        await trial.aclose()  # says nothing: the next one may try
+        assert (await collect(generator.stream(ASK)))[0].text == "back"
+        await generator.aclose()
 
 
 async def test_an_engine_that_keeps_failing_is_left_alone() -> None:
@@ -243,6 +347,22 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
         pass
     with pytest.raises(GeneratorUnavailable, match="no engine answers"):
         await ask(server)
+
+
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+
+
+async def test_an_address_that_is_no_engines_is_told_with_a_remedy() -> None:
+    async def told(url: str) -> str:
+        with pytest.raises(GeneratorUnavailable) as caught:
+            await ask(Server([], url), connect_seconds=0.5)
+        return str(caught.value)
+
+    assert "the name in http://no..such/v1" in await told("http://no..such/v1")
+    async with engine(TLS_ALERT) as server:
+        assert "give https://" in await told(server.url)
+        assert "try http://" in await told(server.url.replace("http", "https"))
+    assert "start it, or check the base URL" in await told(server.url)
 
 
 async def silence(server: Server, writer: asyncio.StreamWriter) -> None:
@@ -308,8 +428,37 @@ async def test_a_long_line_of_waiting_requests_is_turned_away() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/v1", "host/v1", "http://user:pw@host/v1", "http://host/v1?key=1", "http://"]
+    "url",
+    [
+        "ftp://host/v1",
+        "host/v1",
+        "http://user:pw@host/v1",
+        "http://user:p/w@host/v1",
+        "http://host/v1?key=1",
+        "http://",
+        "http://host:port/v1",
+        "http://host:99999/v1",
+        "http://[::1/v1",
+        "http://ho\0st/v1",
+        "http://host/v1/chat/completions",
+    ],
 )
 def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="base URL"):
+    with pytest.raises(ValueError, match="base URL") as caught:
         RemoteGenerator(url, "tiny")
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-1\r\nHost: elsewhere", "sk-\u00e9", "sk-\0"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(ValueError, match="copy it anew") as caught:
+        RemoteGenerator("http://host/v1", "tiny", key)
+    assert "sk-" not in str(caught.value)
+
+
+async def test_white_space_around_a_key_from_a_file_is_taken_off() -> None:
+    async with engine(STREAM + delta("ok") + DONE) as server:
+        generator = RemoteGenerator(f"{server.url}/ ", "tiny", f" {KEY}\n")
+        await collect(generator.stream(ASK))
+        await generator.aclose()
+    assert server.requests[0][1]["authorization"] == f"Bearer {KEY}"
