@@ -21,6 +21,9 @@ from generator.interface import (
 OnFailure = Callable[[str, Exception], None]
 """Called with the name of the link and what went wrong with it."""
 
+KEPT_SECONDS = 1.0
+"""Of the time that is left, for the links behind one that is late; half of it when it is short."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -60,15 +63,16 @@ class FallbackGenerator:
         last_error: Exception | None = None
         for number, link in enumerate(self._links):
             left = deadline - clock()
+            kept = min(KEPT_SECONDS, left / 2)
             if number == len(self._links) - 1:
                 # The last link is there so that nobody meets silence, however late it is.
-                left = max(left, link.first_piece_seconds)
+                left, kept = max(left, link.first_piece_seconds), 0.0
             if left <= 0:
                 self._report(link, skipped, GeneratorTimeout("no time was left for it"))
                 continue
             pieces = link.generator.stream(messages, passages, replace(limits, seconds=left))
             try:
-                first = await _first_piece(pieces, min(left, link.first_piece_seconds))
+                first = await _first_piece(pieces, min(left - kept, link.first_piece_seconds))
             except Exception as error:
                 # Not only GeneratorError: a bug in one link must not silence the chat,
                 # and on_failure hears of it.

@@ -24,6 +24,7 @@ from generator.interface import (
     Citation,
     Generator,
     GeneratorError,
+    GeneratorTimeout,
     Limits,
     Passage,
     Piece,
@@ -32,6 +33,9 @@ from generator.interface import (
 from intent.interface import Prediction
 
 FindPassages = Callable[[str], Awaitable[Sequence[Passage]]]
+
+SAME_MOMENT_SECONDS = 0.1
+"""How far two timers for one deadline may be apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Chatbot:
         draft = _Draft()
         deadline = min(due, time.monotonic() + self.limits.seconds)
         try:
-            async with aclosing(_until(deadline, self._write(text, journal))) as pieces:
+            async with aclosing(_until(deadline, self._write(text, journal, deadline))) as pieces:
                 async for piece in pieces:
                     clock.heard()
                     yield Delta(piece.text, offset=len(draft.text))
@@ -119,8 +123,11 @@ class Chatbot:
         except TimeoutError:
             draft.degraded = "deadline"
         except GeneratorError as error:
-            yield Finished(await journal.fail(error.code, clock.timing()))
-            return
+            in_time = time.monotonic() < deadline - SAME_MOMENT_SECONDS
+            if in_time or not isinstance(error, GeneratorTimeout):
+                yield Finished(await journal.fail(error.code, clock.timing()))
+                return
+            draft.degraded = "deadline"  # it was told of ours, and may be the first to notice
         if not draft.text:
             yield Delta(APOLOGY, offset=0)
             draft.apologise()
@@ -156,13 +163,16 @@ class Chatbot:
         reading = await self.reader.read(text)
         return reading.prediction, self.decide(text, reading, state).decision
 
-    async def _write(self, text: str, journal: TurnJournal) -> AsyncGenerator[Piece]:
+    async def _write(
+        self, text: str, journal: TurnJournal, deadline: float
+    ) -> AsyncGenerator[Piece]:
         history = await journal.history()
         passages = await self.find_passages(search_text(text, history))
         messages = [*history, ChatMessage("user", text)]
         if self.system_prompt:
             messages.insert(0, ChatMessage("system", self.system_prompt))
-        pieces = self.generator.stream(messages, passages, self.limits)
+        limits = replace(self.limits, seconds=max(deadline - time.monotonic(), 0.0))
+        pieces = self.generator.stream(messages, passages, limits)
         try:
             async for piece in pieces:
                 yield piece

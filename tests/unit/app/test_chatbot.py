@@ -17,6 +17,7 @@ from generator.interface import (
     Citation,
     Generator,
     GeneratorOverloaded,
+    GeneratorTimeout,
     Limits,
     Passage,
 )
@@ -235,6 +236,30 @@ def test_the_generators_own_limit_is_a_deadline_too() -> None:
         return journal
 
     assert asyncio.run(scene()).turn.reply.degraded == "deadline"
+
+
+def test_a_generator_is_told_how_much_time_is_left_of_the_deadline() -> None:
+    generator = ScriptedGenerator(["One"])
+    bot = chatbot(NOTHING, generator, limits=Limits(max_tokens=7, seconds=60))
+    events_of(bot, FakeJournal(), deadline=5)
+    events_of(bot, FakeJournal(), deadline=100)
+    hurried, usual = (call.limits for call in generator.calls)
+    assert 0 < hurried.seconds <= 5 < usual.seconds <= 60
+    assert hurried.max_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ended"), [(0.05, ("done", "deadline")), (60, ("failed", None))]
+)
+def test_a_generator_that_times_out_at_our_deadline_only_says_so_first(
+    seconds: float, ended: tuple[str, str | None]
+) -> None:
+    late = ScriptedGenerator(["One two"], error=GeneratorTimeout("late"), error_after=1)
+    journal = FakeJournal()
+    bot = chatbot(NOTHING, late, limits=Limits(seconds=seconds))
+    events_of(bot, journal)
+    reply = journal.turn.reply
+    assert (journal.turn.status, reply.degraded if reply else None) == ended
 
 
 def test_a_generator_that_says_nothing_is_apologised_for() -> None:

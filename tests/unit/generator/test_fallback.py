@@ -82,6 +82,14 @@ async def test_the_last_link_answers_even_when_no_time_is_left() -> None:
     assert await text_of(chain, seconds=0) == "fixed:Sorry."
 
 
+async def test_a_link_that_is_late_leaves_time_for_those_behind_it() -> None:
+    late = ScriptedGenerator(["too late"], name="late", wait_before={0: asyncio.Event()})
+    spare = ScriptedGenerator(["Here."], name="spare")
+    chain = FallbackGenerator([late, spare, FixedGenerator("Sorry.")])
+    assert await text_of(chain, seconds=1) == "spare:Here."
+    assert 0 < spare.calls[0].limits.seconds <= 0.5
+
+
 async def test_the_error_names_every_link_when_none_answers() -> None:
     chain = FallbackGenerator(
         [
