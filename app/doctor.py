@@ -1,5 +1,6 @@
 """Looks at an installation and at the server that runs on it."""
 
+import asyncio
 import importlib.metadata
 import platform
 import shutil
@@ -15,8 +16,12 @@ from app.database import intents, model_versions
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.migration import current, newest
 from app.errors import TwofoldError
+from app.main import configured_generators
 from app.secret import FILE_NAME
 from app.settings import Settings
+from generator.closing import close
+from generator.interface import ChatMessage, Generator, GeneratorError, Limits
+from generator.remote import RemoteGenerator
 
 CPU_SAMPLE_SECONDS = 2.0
 SERVER_MEMORY_MB = 450
@@ -34,7 +39,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     checks: list[Callable[[Settings], Finding]] = [
-        _python, _torch, _sqlite, _database, _secret, _disk, _server,
+        _python, _torch, _sqlite, _database, _secret, _disk, _generators, _server,
     ]  # fmt: skip
     return [check(settings) for check in checks]
 
@@ -98,6 +103,33 @@ def _disk(settings: Settings) -> Finding:
     folder = settings.data_dir if settings.data_dir.exists() else settings.data_dir.parent
     free = shutil.disk_usage(folder.absolute()).free / 1e9
     return Finding("disk", f"{free:.1f} GB free", free > 0.5)
+
+
+def _generators(settings: Settings) -> Finding:
+    """A remote engine is asked for the beginning of a reply: where that comes, its address, the
+    key and the name of the network are right."""
+    try:
+        chain = configured_generators(settings)
+    except TwofoldError as error:
+        return Finding("generators", error.message, fine=False)
+    said = ", ".join(one.name for one in chain) or "none: every open-ended turn gets an apology"
+    limits = Limits(settings.generation_tokens, settings.first_piece_seconds)
+    for remote in (one for one in chain if isinstance(one, RemoteGenerator)):
+        try:
+            asyncio.run(_first_piece(remote, limits))
+        except GeneratorError as error:
+            return Finding("generators", f"{said}; {remote.name}: {error}", fine=False)
+        said += f"; {remote.name} answers"
+    return Finding("generators", said)
+
+
+async def _first_piece(generator: Generator, limits: Limits) -> None:
+    pieces = generator.stream([ChatMessage("user", "hello")], limits=limits)
+    try:
+        await anext(pieces)
+    finally:
+        await close(pieces)
+        await generator.aclose()
 
 
 def _server(settings: Settings) -> Finding:

@@ -45,7 +45,7 @@ from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
 from generator.embedded import EmbeddedGenerator
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
-from generator.interface import Generator, Limits, Passage
+from generator.interface import Generator, GeneratorError, Limits, Passage
 from intent.interface import IntentClassifier
 
 VERSION = "0.1.0"
@@ -217,7 +217,13 @@ def training_runner(database: Database, settings: Settings) -> TrainingRunner:
 
 def build_generator(settings: Settings) -> Generator:
     """The configured chain, with an apology as its last link."""
-    links: list[Link] = []
+    links = [Link(one, settings.first_piece_seconds) for one in configured_generators(settings)]
+    return FallbackGenerator([*links, Link(FixedGenerator(APOLOGY))], on_failure=_tell_failure)
+
+
+def configured_generators(settings: Settings) -> list[Generator]:
+    """First choice first. Raises ConfigurationError."""
+    generators: list[Generator] = []
     for name in (part.strip() for part in settings.generators.split(",") if part.strip()):
         make = _GENERATORS.get(name)
         if make is None:
@@ -225,8 +231,8 @@ def build_generator(settings: Settings) -> Generator:
                 f"TWOFOLD_GENERATORS: there is no generator of this name; "
                 f"choose from {', '.join(_GENERATORS)}"
             )
-        links.append(Link(make(settings), settings.first_piece_seconds))
-    return FallbackGenerator([*links, Link(FixedGenerator(APOLOGY))], on_failure=_tell_failure)
+        generators.append(make(settings))
+    return generators
 
 
 def _embedded(_: Settings) -> Generator:
@@ -243,9 +249,12 @@ def _remote(settings: Settings) -> Generator:
     key = settings.remote_key.get_secret_value() if settings.remote_key else None
     # A little sooner than the chain gives it up, so that it knows itself that it was late.
     limits = RemoteLimits(first_piece_seconds=0.9 * settings.first_piece_seconds)
-    return RemoteGenerator(
-        settings.remote_url, settings.remote_model, api_key=key, remote_limits=limits
-    )
+    try:
+        return RemoteGenerator(
+            settings.remote_url, settings.remote_model, api_key=key, remote_limits=limits
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"TWOFOLD_REMOTE_URL, TWOFOLD_REMOTE_KEY: {error}") from error
 
 
 def _local(settings: Settings) -> Generator:
@@ -264,7 +273,8 @@ _GENERATORS: dict[str, Callable[[Settings], Generator]] = {
 
 
 def _tell_failure(name: str, error: Exception) -> None:
-    log.warning("generator failed", generator=name, error=type(error).__name__)
+    reason = str(error) if isinstance(error, GeneratorError) else ""  # others may quote people
+    log.warning("generator failed", generator=name, error=type(error).__name__, reason=reason)
 
 
 def _passages_of(database: Database) -> FindPassages:

@@ -15,6 +15,7 @@ from app.database.database import Database
 from app.errors import ConfigurationError, InvalidInput, NotFound, TwofoldError
 from app.secret import load_secret
 from app.settings import Settings
+from tests.fake_engine import DONE, STREAM, delta, fake_engine, status, url_of_nobody
 
 NLU = """version: "3.1"
 nlu:
@@ -186,6 +187,32 @@ def test_the_doctor_sees_a_secret_that_others_can_read(twofold: Run, folder: Pat
     said = twofold("doctor", fails=True).output
     assert "FAIL" in said
     assert "make it 600" in said
+
+
+def test_the_doctor_asks_a_remote_engine_for_a_word(
+    twofold: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generators() -> dict:
+        result = CliRunner().invoke(cli, ["doctor", "--json"])
+        [finding] = [one for one in json.loads(result.output) if one["name"] == "generators"]
+        assert result.exit_code == (0 if finding["fine"] else 1)
+        return finding
+
+    assert generators()["detail"] == "embedded"
+    monkeypatch.setenv("TWOFOLD_GENERATORS", "remote,embedded")
+    assert "needs TWOFOLD_REMOTE_URL" in generators()["detail"]
+    monkeypatch.setenv("TWOFOLD_REMOTE_MODEL", "tiny")
+    monkeypatch.setenv("TWOFOLD_REMOTE_URL", "no-scheme/v1")
+    assert "looks like https://host/v1" in generators()["detail"]
+    monkeypatch.setenv("TWOFOLD_REMOTE_URL", url_of_nobody())
+    assert "start it, or check the base URL" in generators()["detail"]
+    with fake_engine(status(401)) as engine:
+        monkeypatch.setenv("TWOFOLD_REMOTE_URL", engine.url)
+        assert "the engine refused the key" in generators()["detail"]
+        engine.answer = STREAM + delta("Hello.") + DONE
+        well = generators()
+        assert (well["fine"], well["detail"]) == (True, "remote, embedded; remote answers")
+        assert engine.bodies[-1]["model"] == "tiny"
 
 
 def test_a_wrong_setting_is_named_without_its_value(

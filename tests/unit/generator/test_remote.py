@@ -21,6 +21,7 @@ from generator.interface import (
     Passage,
 )
 from generator.remote import RemoteGenerator, RemoteLimits
+from tests.fake_engine import DONE, STREAM, TLS_ALERT, delta, status
 
 from .conftest import collect
 
@@ -28,14 +29,8 @@ pytestmark = pytest.mark.anyio
 
 ASK = [ChatMessage("user", "when does it arrive?")]
 KEY = "sk-very-secret"
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-DONE = b"data: [DONE]\n\n"
+
 Say = Callable[["Server", asyncio.StreamWriter], Awaitable[None]]
-
-
-def delta(text: str, **choice: object) -> bytes:
-    chunk = {"choices": [{"index": 0, "delta": {"content": text}, **choice}]}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
 @dataclass
@@ -132,11 +127,6 @@ async def test_passages_travel_with_the_question() -> None:
         await generator.aclose()
     assert "It takes 3 days." in server.requests[0][2]["messages"][-1]["content"]
     assert "authorization" not in server.requests[0][1]
-
-
-def status(code: int, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {code} X", *headers, "Content-Length: 2", "Connection: close", "", "no"]
-    return "\r\n".join(lines).encode()
 
 
 def endless(begin: bytes, again: bytes) -> Say:
@@ -347,9 +337,6 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
         pass
     with pytest.raises(GeneratorUnavailable, match="no engine answers"):
         await ask(server)
-
-
-TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 
 
 async def test_an_address_that_is_no_engines_is_told_with_a_remedy() -> None:
