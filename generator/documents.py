@@ -31,6 +31,8 @@ FORMATS: dict[str, DocumentFormat] = {
 }
 MOST_CHARACTERS = 500_000
 MOST_WORDS_IN_A_PASSAGE = 180
+MOST_CHARACTERS_IN_A_PASSAGE = 3_000
+"""More than twice what so many English words have; bounds what is written without spaces."""
 
 
 TOO_LONG = f"is over {MOST_CHARACTERS:,} characters; cut it into several documents"
@@ -144,14 +146,15 @@ def _bodies(paragraphs: list[str]) -> list[str]:
 def _packed(parts: Iterable[str], *, between: str) -> list[str]:
     """As many neighbours together as a passage has room for."""
     packs: list[list[str]] = []
-    room = 0
+    words_left = characters_left = 0
     for part in parts:
-        words = len(part.split())
-        if not packs or words > room:
+        words, characters = len(part.split()), len(part)
+        if not packs or words > words_left or characters > characters_left:
             packs.append([])
-            room = MOST_WORDS_IN_A_PASSAGE
+            words_left, characters_left = MOST_WORDS_IN_A_PASSAGE, MOST_CHARACTERS_IN_A_PASSAGE
         packs[-1].append(part)
-        room -= words
+        words_left -= words
+        characters_left -= characters + len(between)
     return [between.join(pack).strip() for pack in packs]
 
 
@@ -159,11 +162,16 @@ def _sentences(paragraph: str) -> Iterator[str]:
     """With the space behind them, none longer than a passage."""
     for sentence in re.split(r"(?<=[.!?]\s)|(?<=\n)", paragraph):
         words = sentence.split()
-        if len(words) <= MOST_WORDS_IN_A_PASSAGE:
+        if len(words) <= MOST_WORDS_IN_A_PASSAGE and len(sentence) <= MOST_CHARACTERS_IN_A_PASSAGE:
             yield sentence
             continue
-        for start in range(0, len(words), MOST_WORDS_IN_A_PASSAGE):
-            yield " ".join(words[start : start + MOST_WORDS_IN_A_PASSAGE]) + " "
+        parts = (part for word in words for part in _parts(word))
+        yield from (f"{pack} " for pack in _packed(parts, between=" "))
+
+
+def _parts(word: str) -> Iterator[str]:
+    for start in range(0, len(word), MOST_CHARACTERS_IN_A_PASSAGE):
+        yield word[start : start + MOST_CHARACTERS_IN_A_PASSAGE]
 
 
 def read_folder(folder: Path) -> list[Passage]:

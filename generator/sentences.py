@@ -52,7 +52,9 @@ def shown_text(quote: str) -> str:
     text = re.sub(
         r"\[([^\]\[]{1,300})\]\(((?:https?://|mailto:)[^)\s]{1,500})[^)]{0,100}\)", r"\1 (\2)", text
     )
-    text = re.sub(r"\[([^\]\[]{1,300})\]\([^)]{0,500}\)", r"\1", text)
+    text = re.sub(
+        r"\[([^\]\[]{1,300})\]\((?:[^()]|\([^()]{0,100}\)){0,500}\)", r"\1", text
+    )  # an address may have brackets of its own
     text = re.sub(r"<(https?://[^>\s]+)>", r"\1", text)
     text = re.sub(r"(\*\*\*|\*\*|\*|`+|~~)(?=\S)(.{1,300}?)(?<=\S)\1", r"\2", text, flags=re.DOTALL)
     text = re.sub(r"(?<!\w)(__|_)(?=\S)(.{1,300}?)(?<=\S)\1(?!\w)", r"\2", text, flags=re.DOTALL)
@@ -116,8 +118,9 @@ def _line_kind(line: str) -> str:
 
 
 # An end of a sentence: its sign, closing quotes or brackets, then white space and something
-# that a sentence can begin with.
-SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s+[\"'“‘(\[*_]*[A-ZÀ-ÞŁŚŻ\d€$£])")
+# that a sentence can begin with. Looked for from the first of its signs only, so that a long run
+# of dots takes no quadratic time.
+SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]*_]*(?=\s+[\"'“‘(\[*_]*[A-ZÀ-ÞŁŚŻ\d€$£])")
 NO_END = re.compile(
     r"(?:^|[\s(\[])(?:"
     r"(?i:e\.g|i\.e|etc|approx|ca|cf|incl|excl|max|min|no|nr|vs|tel|fig|vol|art|resp|est)"
