@@ -251,7 +251,11 @@ def _remote(settings: Settings) -> Generator:
     limits = RemoteLimits(first_piece_seconds=0.9 * settings.first_piece_seconds)
     try:
         return RemoteGenerator(
-            settings.remote_url, settings.remote_model, api_key=key, remote_limits=limits
+            settings.remote_url,
+            settings.remote_model,
+            api_key=key,
+            remote_limits=limits,
+            context_tokens=settings.remote_context_tokens,
         )
     except ValueError as error:
         raise ConfigurationError(f"TWOFOLD_REMOTE_URL, TWOFOLD_REMOTE_KEY: {error}") from error

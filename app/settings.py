@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     """An OpenAI-compatible engine's base URL, for example http://127.0.0.1:8001/v1."""
     remote_model: str = ""
     remote_key: SecretStr | None = None
+    remote_context_tokens: Annotated[int, Field(ge=512)] = 8192
+    """What the engine reads at once, prompt and reply together; older messages and weaker passages
+    that do not fit are left out. Many engines are started with less than their network could."""
     local_model: str = ""
     """A Hugging Face causal language model: a folder or a hub name."""
     generation_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0

@@ -287,7 +287,11 @@ REFUSALS: dict[int, tuple[type[GeneratorError], str]] = {
 }
 REFUSAL_KINDS: dict[int, tuple[type[GeneratorError], str]] = {
     3: (GeneratorUnavailable, "the engine redirects, which is not followed; give its own address"),
-    4: (GeneratorRefused, "the engine rejected the request"),
+    4: (
+        GeneratorRefused,
+        "the engine rejected the request; is the network's name right, and its context as long "
+        "as ours?",
+    ),
     5: (GeneratorUnavailable, "the engine failed"),
 }
 
