@@ -70,6 +70,8 @@ def to_markdown(content: str, kind: DocumentFormat) -> str:
         if converted.warnings:
             raise DocumentError("is nested too deeply to be read whole; simplify its HTML")
         content = converted.content or ""
+        if len(content) > MOST_CHARACTERS:  # wide cells become many
+            raise DocumentError("has a table that is too wide; cut it into several documents")
     elif kind == "text":
         content = re.sub(r"^(\s{0,3})(?=#)", r"\1\\", content, flags=re.MULTILINE)
     content = unicodedata.normalize("NFC", content).strip()  # entities may spell it otherwise
