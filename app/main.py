@@ -269,10 +269,19 @@ def _local(settings: Settings) -> Generator:
     return LocalGenerator(settings.local_model)
 
 
+def _seq2seq(settings: Settings) -> Generator:
+    from generator.seq2seq.generator import Seq2SeqGenerator
+
+    if settings.seq2seq_folder is None:
+        raise ConfigurationError("the seq2seq generator needs TWOFOLD_SEQ2SEQ_FOLDER")
+    return Seq2SeqGenerator(settings.seq2seq_folder)
+
+
 _GENERATORS: dict[str, Callable[[Settings], Generator]] = {
     "embedded": _embedded,
     "remote": _remote,
     "local": _local,
+    "seq2seq": _seq2seq,
 }
 
 

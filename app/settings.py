@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     """Least confidence for an instant answer."""
 
     generators: str = "embedded"
-    """The chain, first choice first, comma-separated: embedded, remote, local. A fixed
-    apology always stands behind the last one."""
+    """The chain, first choice first, comma-separated: embedded, remote, local, seq2seq. A
+    fixed apology always stands behind the last one."""
     remote_url: str = ""
     """An OpenAI-compatible engine's base URL, for example http://127.0.0.1:8001/v1."""
     remote_model: str = ""
@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     that do not fit are left out. Many engines are started with less than their network could."""
     local_model: str = ""
     """A Hugging Face causal language model: a folder or a hub name."""
+    seq2seq_folder: Path | None = None
+    """Written by `python -m generator train`."""
     generation_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     first_piece_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
     """A generator that has said nothing by then is late: the next one of the chain answers."""

@@ -1,4 +1,4 @@
-"""python -m generator chat: talk to one generator in a terminal."""
+"""python -m generator: talk to one generator in a terminal, or train a small one."""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ from generator.closing import close
 from generator.documents import DocumentError, best_passages, read_folder
 from generator.embedded import EmbeddedGenerator
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
+from generator.seq2seq import command as seq2seq_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     engine = chat.add_mutually_exclusive_group()
     engine.add_argument("--model", help="a Hugging Face causal LM: a folder, or a hub name")
+    engine.add_argument(
+        "--seq2seq", type=Path, metavar="FOLDER", help="written by `python -m generator train`"
+    )
     engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
     chat.add_argument("--engine-model", help="what the engine at --url calls its network")
     chat.add_argument("--key-variable", help="environment variable that holds the engine's key")
@@ -31,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chat.add_argument("--seconds", type=float, default=120.0, help="time limit of a reply")
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--seed", type=int)
+    seq2seq_command.add_to(commands)
     options = parser.parse_args(arguments)
-    if not (options.model or options.url or options.documents):
-        chat.error("give --documents, --model or --url")
+    if options.command == "train":
+        return seq2seq_command.run(options)
+    if not (options.model or options.url or options.seq2seq or options.documents):
+        chat.error("give --documents, --model, --seq2seq or --url")
     if options.url and not options.engine_model:
         chat.error("--url needs --engine-model")
     if options.documents and not options.documents.is_dir():
@@ -58,6 +65,10 @@ def _generator(options: argparse.Namespace) -> Generator:
         from generator.local import LocalGenerator
 
         return LocalGenerator(options.model, bf16=options.bf16)
+    if options.seq2seq:
+        from generator.seq2seq.generator import Seq2SeqGenerator
+
+        return Seq2SeqGenerator(options.seq2seq)
     if options.url:
         from generator.remote import RemoteGenerator
 
