@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
@@ -70,7 +71,12 @@ def _svg(description: str, draw: Callable[["Figure"], None], *, height_inches: f
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # The salt makes ids the same in every run, and others in every figure of a page.
-    with matplotlib.rc_context(DRAWING | {"svg.hashsalt": description}):
+    with (
+        matplotlib.rc_context(DRAWING | {"svg.hashsalt": description}),
+        warnings.catch_warnings(),
+    ):
+        # Its own font measures the words; the page's draws them, and may well have the glyph.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         draw(figure)
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
@@ -125,7 +131,9 @@ def _draw_attention(figure: "Figure", picture: AttentionPicture) -> None:
         for row, weight in enumerate(weights):
             if weight >= FAINTEST:
                 # Squares, as an image would be a picture of fixed colours.
-                square = Rectangle((column - 0.5, row - 0.5), 1, 1, color=MAIN, alpha=float(weight))
+                square = Rectangle(
+                    (column - 0.5, row - 0.5), 1, 1, color=MAIN, alpha=float(weight), linewidth=0
+                )
                 axes.add_patch(square)
     across, down = (list(map(_plain, words)) for words in (picture.reply, picture.source))
     axes.set_xticks(range(len(across)), across, rotation=90, fontsize=9)

@@ -13,7 +13,15 @@ from generator.interface import ChatMessage
 from generator.seq2seq import artifact
 from generator.seq2seq.artifact import Seq2Seq
 from generator.seq2seq.conversations import Exchange
-from generator.seq2seq.evaluation import bleu_of, evaluate, picture_attention, rouge_l_of
+from generator.seq2seq.evaluation import (
+    AttentionPicture,
+    bleu_of,
+    evaluate,
+    picture_attention,
+    rouge_l_of,
+)
+from generator.seq2seq.plots import plots
+from generator.seq2seq.training import Epoch
 
 from .plant_talk import ANSWERS, learned, plant_talk
 
@@ -42,7 +50,7 @@ def test_conversations_become_a_folder_that_answers_and_a_report(tmp_path: Path)
     assert "epoch 2/2" in done.stderr
     assert "perplexity" in done.stdout
     network = artifact.load(out)
-    assert list(network.say(network.read([ChatMessage("user", "hello")]), most_tokens=5))
+    assert list(network.say(network.read([ChatMessage("user", "你好")]), most_tokens=5))
     assert sorted(path.name for path in out.iterdir()) == [
         "config.json",
         "network.safetensors",
@@ -57,6 +65,16 @@ def test_conversations_become_a_folder_that_answers_and_a_report(tmp_path: Path)
     assert card["conversations"]["test"] >= 1
     assert {"perplexity", "bleu", "rouge_l", "tokens_per_second"} <= card["evaluation"].keys()
     assert not any(question in (out / "config.json").read_text() for question in ANSWERS)
+
+
+def test_a_report_of_words_in_any_script_can_be_drawn() -> None:
+    words = ["user:", "你好", "🌿", "$x$", "<b>", "\0"]
+    weights = np.full((len(words), len(words)), 1 / len(words), np.float32)
+    epoch = Epoch(1, 2, 3.0, 2.0, 1.0, 1.0, 0.1)
+    drawn = plots([epoch], AttentionPicture(words, words, weights))
+    assert drawn.keys() == {"loss", "gradients", "attention"}
+    assert "你好" in drawn["attention"]
+    assert "&lt;b&gt;" in drawn["attention"]
 
 
 def test_a_bad_file_ends_with_its_problems_and_makes_nothing(tmp_path: Path) -> None:
