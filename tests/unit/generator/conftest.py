@@ -7,6 +7,9 @@ import pytest
 
 from generator.closing import close
 from generator.interface import Piece
+from generator.seq2seq.artifact import Seq2Seq
+
+from .plant_talk import SMALL, plant_talk
 
 TALK = [
     "the parcel arrives on monday and the driver calls you before noon",
@@ -91,6 +94,23 @@ def _tokenizer(template: str | None):
     if template:
         fast.chat_template = template
     return fast
+
+
+@pytest.fixture(scope="session")
+def learned() -> tuple[Seq2Seq, float]:
+    """The network as it is served, and the loss it ended with."""
+    import torch
+
+    from generator.seq2seq.training import Trained, served, train
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        *_, trained = train(plant_talk(), SMALL)
+    finally:
+        torch.set_num_threads(threads)
+    assert isinstance(trained, Trained)
+    return served(trained), min(epoch.valid_loss for epoch in trained.epochs)
 
 
 async def collect(pieces: AsyncIterator[Piece]) -> list[Piece]:

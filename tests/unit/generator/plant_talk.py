@@ -1,11 +1,8 @@
-"""Conversations of an invented plant shop, and a small network that has learned them by heart."""
+"""Conversations of an invented plant shop, and how a small network learns them by heart."""
 
 import itertools
 
-import pytest
-
 from generator.interface import ChatMessage
-from generator.seq2seq.artifact import Seq2Seq
 from generator.seq2seq.config import TrainingConfig
 from generator.seq2seq.conversations import Conversation, Split
 
@@ -45,20 +42,3 @@ def plant_talk() -> Split:
     single = [talk(one) for one in ANSWERS]
     double = [talk(*pair) for pair in itertools.permutations(ANSWERS, 2)]
     return Split(train=(*single, *double[::4]), valid=tuple(single), test=tuple(double[:3]))
-
-
-@pytest.fixture(scope="session")
-def learned() -> tuple[Seq2Seq, float]:
-    """The network as it is served, and the loss it ended with."""
-    import torch
-
-    from generator.seq2seq.training import Trained, served, train
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        *_, trained = train(plant_talk(), SMALL)
-    finally:
-        torch.set_num_threads(threads)
-    assert isinstance(trained, Trained)
-    return served(trained), min(epoch.valid_loss for epoch in trained.epochs)

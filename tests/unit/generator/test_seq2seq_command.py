@@ -23,9 +23,7 @@ from generator.seq2seq.evaluation import (
 from generator.seq2seq.plots import plots
 from generator.seq2seq.training import Epoch
 
-from .plant_talk import ANSWERS, learned, plant_talk
-
-__all__ = ["learned"]
+from .plant_talk import ANSWERS, plant_talk
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -31,9 +31,8 @@ from generator.seq2seq.training import (
     train,
 )
 
-from .plant_talk import ANSWERS, SMALL, learned, plant_talk
+from .plant_talk import ANSWERS, SMALL, plant_talk
 
-__all__ = ["learned"]
 SHAPE = NetworkShape(vocabulary=30, embedding=8, hidden=12, source_tokens=20, reply_tokens=10)
 PAIRS = [
     Pair([USER, 9, 8, 7], [10, 11, END]),
