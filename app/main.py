@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 
 import structlog
 from fastapi import FastAPI
@@ -141,6 +142,9 @@ async def running(
         await live.start()
         await turn_runner.start()
         tasks.append(asyncio.create_task(eraser.run_forever()))
+        if isinstance(generator, FallbackGenerator):
+            # Not awaited: until a network is loaded, the chain's next link answers.
+            tasks.append(asyncio.create_task(generator.start()))
         if training is not None:
             tasks.append(asyncio.create_task(training.run_forever()))
         yield Services(
@@ -218,7 +222,11 @@ def training_runner(database: Database, settings: Settings) -> TrainingRunner:
 def build_generator(settings: Settings) -> Generator:
     """The configured chain, with an apology as its last link."""
     links = [Link(one, settings.first_piece_seconds) for one in configured_generators(settings)]
-    return FallbackGenerator([*links, Link(FixedGenerator(APOLOGY))], on_failure=_tell_failure)
+    return FallbackGenerator(
+        [*links, Link(FixedGenerator(APOLOGY))],
+        on_failure=_tell_failure,
+        on_start_failure=_tell_start_failure,
+    )
 
 
 def configured_generators(settings: Settings) -> list[Generator]:
@@ -266,7 +274,18 @@ def _local(settings: Settings) -> Generator:
 
     if not settings.local_model:
         raise ConfigurationError("the local generator needs TWOFOLD_LOCAL_MODEL")
-    return LocalGenerator(settings.local_model)
+    return LocalGenerator(
+        settings.local_model,
+        precision=settings.local_precision,
+        threads=settings.local_threads or None,
+        context_tokens=settings.local_context_tokens or None,
+        most_running=settings.local_batch,
+        # What is more never comes: max_generating_turns of all are let in.
+        waiting=max(0, settings.max_generating_turns - settings.local_batch),
+        cache_mb=settings.local_cache_mb,
+        plain_chat=settings.local_plain_chat,
+        on_ready=lambda ready: log.info("local generator ready", **asdict(ready)),
+    )
 
 
 def _seq2seq(settings: Settings) -> Generator:
@@ -288,6 +307,11 @@ _GENERATORS: dict[str, Callable[[Settings], Generator]] = {
 def _tell_failure(name: str, error: Exception) -> None:
     reason = str(error) if isinstance(error, GeneratorError) else ""  # others may quote people
     log.warning("generator failed", generator=name, error=type(error).__name__, reason=reason)
+
+
+def _tell_start_failure(name: str, error: Exception) -> None:
+    # No user has said anything yet, so that its text quotes nobody.
+    log.warning("generator not ready", generator=name, reason=str(error))
 
 
 def _passages_of(database: Database) -> FindPassages:

@@ -48,6 +48,18 @@ class Settings(BaseSettings):
     that do not fit are left out. Many engines are started with less than their network could."""
     local_model: str = ""
     """A Hugging Face causal language model: a folder or a hub name."""
+    local_precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    """What it computes in; int8 is for CPUs and takes a quarter of float32's memory."""
+    local_threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of its process; 0: as many as torch chooses."""
+    local_batch: Annotated[int, Field(ge=1, le=256)] = 16
+    """Most replies that it writes at once."""
+    local_cache_mb: Annotated[int, Field(ge=1)] = 1024
+    """Memory for the attention of these replies. Long ones wait until there is room."""
+    local_context_tokens: Annotated[int, Field(ge=0)] = 0
+    """Longest prompt and reply together; 0: what the model says it can read."""
+    local_plain_chat: bool = False
+    """Take a model without a chat template, too, and write "User: …" lines for it."""
     seq2seq_folder: Path | None = None
     """Written by `python -m generator train`."""
     generation_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0

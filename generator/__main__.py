@@ -1,4 +1,4 @@
-"""python -m generator: talk to one generator in a terminal, or train a small one."""
+"""python -m generator: talk to a generator in a terminal, measure one, or train a small one."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from generator import bench
 from generator.closing import close
 from generator.documents import DocumentError, best_passages, read_folder
 from generator.embedded import EmbeddedGenerator
@@ -30,13 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
     chat.add_argument("--engine-model", help="what the engine at --url calls its network")
     chat.add_argument("--key-variable", help="environment variable that holds the engine's key")
-    chat.add_argument("--bf16", action="store_true", help="compute in bfloat16 (with --model)")
+    chat.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16", "int8"],
+        default="float32",
+        help="what to compute in (with --model)",
+    )
+    chat.add_argument("--bf16", action="store_const", dest="precision", const="bfloat16")
     chat.add_argument("--max-tokens", type=int, default=256)
     chat.add_argument("--seconds", type=float, default=120.0, help="time limit of a reply")
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--seed", type=int)
+    bench.add_command(commands)
     seq2seq_command.add_to(commands)
     options = parser.parse_args(arguments)
+    if options.command == "bench":
+        return bench.run(options)
     if options.command == "train":
         return seq2seq_command.run(options)
     if not (options.model or options.url or options.seq2seq or options.documents):
@@ -64,7 +74,7 @@ def _generator(options: argparse.Namespace) -> Generator:
     if options.model:
         from generator.local import LocalGenerator
 
-        return LocalGenerator(options.model, bf16=options.bf16)
+        return LocalGenerator(options.model, precision=options.precision, most_running=1)
     if options.seq2seq:
         from generator.seq2seq.generator import Seq2SeqGenerator
 

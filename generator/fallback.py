@@ -40,16 +40,31 @@ class FallbackGenerator:
         *,
         name: str = "fallback",
         on_failure: OnFailure | None = None,
+        on_start_failure: OnFailure | None = None,
     ) -> None:
         if not links:
             raise ValueError("a fallback chain needs at least one link")
         self._links = [link if isinstance(link, Link) else Link(link) for link in links]
         self._name = name
         self._on_failure = on_failure
+        self._on_start_failure = on_start_failure
 
     @property
     def name(self) -> str:
         return self._name
+
+    async def start(self) -> None:
+        """Loads what its links load, now; a link that cannot is told of, and tried again when
+        it is asked."""
+        for link in self._links:
+            start = getattr(link.generator, "start", None)
+            if start is None:
+                continue
+            try:
+                await start()
+            except Exception as error:
+                if self._on_start_failure is not None:
+                    self._on_start_failure(link.generator.name, error)
 
     async def stream(
         self,

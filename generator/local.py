@@ -1,4 +1,4 @@
-"""Any Hugging Face causal language network, in its own process.
+"""Any Hugging Face causal language network, in its own process, many requests at once.
 
 A crash or an out-of-memory there never takes the chat down. One LocalGenerator belongs to one
 event loop.
@@ -8,11 +8,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from generator.admission import Admission
 from generator.interface import (
@@ -31,6 +31,27 @@ MOST_BACKOFF_SECONDS = 30.0
 LINE_BYTES = 1024 * 1024
 PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
 
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the process says when the network is loaded."""
+
+    batches: bool
+    reason: str
+    """Why it does not batch; empty where it does."""
+    context_tokens: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The process works on a request no longer. `tokens`: how many it made for it."""
+
+    tokens: int
+    cancelled: bool
+
 
 class LocalGenerator:
     def __init__(
@@ -38,29 +59,43 @@ class LocalGenerator:
         model: str | Path,
         *,
         name: str = "local",
-        bf16: bool = False,
+        precision: Precision = "float32",
         device: str | None = None,
         threads: int | None = None,
         context_tokens: int | None = None,
-        waiting: int = 8,
+        most_running: int = 16,
+        waiting: int = 48,
+        cache_mb: int = 1024,
+        plain_chat: bool = False,
         instructions: str = INSTRUCTIONS,
+        on_ready: Callable[[Ready], None] = lambda _: None,
+        on_ended: Callable[[Ended], None] = lambda _: None,
     ) -> None:
         """`model`: a folder written by save_pretrained, or a name on the hub.
 
         The process starts with the first call, or with `start()`. `device`: CUDA when there
-        is one. `context_tokens` lowers what the network says it can read. One request is
-        worked on at a time and `waiting` more may wait.
+        is one. `context_tokens` lowers what the network says it can read. `most_running` requests
+        are worked on in one batch, where the architecture can do that, and `waiting` more may
+        wait; `cache_mb` bounds the memory for their attention keys and values. `plain_chat`
+        writes "User: …" lines for a network without a chat template, which is refused otherwise.
         """
         self._name = name
         self._config = {
-            "model": str(model),
-            "bf16": bf16,
-            "device": device,
-            "threads": threads,
-            "context_tokens": context_tokens,
-            "instructions": instructions,
+            "network": {
+                "model": str(model),
+                "precision": precision,
+                "device": device,
+                "threads": threads,
+                "context_tokens": context_tokens,
+                "plain_chat": plain_chat,
+                "instructions": instructions,
+            },
+            "most_running": most_running,
+            "cache_mb": cache_mb,
         }
-        self._admission = Admission(running=1, waiting=waiting)
+        self._admission = Admission(running=most_running, waiting=waiting)
+        self._on_ready = on_ready
+        self._on_ended = on_ended
         self._worker: _Worker | None = None
         self._starting: asyncio.Task[_Worker] | None = None
         self._failures = 0
@@ -114,6 +149,7 @@ class LocalGenerator:
             if asyncio.get_running_loop().time() < self._not_before:
                 raise GeneratorUnavailable(self._reason)
             self._starting = asyncio.create_task(self._start_worker())
+            self._starting.add_done_callback(_retrieve)
         # Shielded: a caller whose time is over leaves, and the next one finds it loaded.
         return await asyncio.shield(self._starting)
 
@@ -121,8 +157,8 @@ class LocalGenerator:
         try:
             if self._worker is not None:
                 await self._worker.end()
-            worker = self._worker = await _Worker.spawn(self._config)
-            await worker.wait_until_ready()
+            worker = self._worker = await _Worker.spawn(self._config, self._on_ended)
+            ready = await worker.wait_until_ready()
         except GeneratorUnavailable as error:
             await worker.end()
             self._worker = None
@@ -130,6 +166,7 @@ class LocalGenerator:
             self._note_failure(str(error))
             raise
         else:
+            self._on_ready(ready)
             return worker
         finally:
             self._starting = None
@@ -154,20 +191,29 @@ class LocalGenerator:
             await self._worker.end()
 
 
+def _retrieve(starting: "asyncio.Task[_Worker]") -> None:
+    """Whoever waited for it may have left; an error that nobody reads would be a warning."""
+    if not starting.cancelled():
+        starting.exception()
+
+
 class _Worker:
     """One process and the line protocol with it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, on_ended: Callable[[Ended], None]
+    ) -> None:
         self.alive = True
         self.died = False
         self._process = process
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_ended = on_ended
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._last_id = 0
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def spawn(cls, config: dict[str, Any]) -> "_Worker":
+    async def spawn(cls, config: dict[str, Any], on_ended: Callable[[Ended], None]) -> "_Worker":
         # The child must find this package even where it is not installed.
         search_path = os.pathsep.join(filter(None, [PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
@@ -182,14 +228,14 @@ class _Worker:
             # Ctrl-C in a terminal is for the parent; this one ends with its input.
             start_new_session=True,
         )
-        return cls(process)
+        return cls(process, on_ended)
 
     @property
     def process_id(self) -> int:
         return self._process.pid
 
-    async def wait_until_ready(self) -> None:
-        await asyncio.shield(self._ready)
+    async def wait_until_ready(self) -> Ready:
+        return await asyncio.shield(self._ready)
 
     def ask(
         self, messages: Sequence[ChatMessage], passages: Sequence[Passage], limits: Limits
@@ -235,11 +281,15 @@ class _Worker:
             while line := await stdout.readline():
                 message = json.loads(line)
                 if "ready" in message:
-                    self._ready.set_result(None)
-                elif "failed" in message:
+                    self._ready.set_result(Ready(**message["ready"]))
+                    continue
+                if "failed" in message:
                     self.alive = False
                     self._ready.set_exception(GeneratorUnavailable(message["failed"]))
-                elif message["id"] in self._answers:
+                    continue
+                if "tokens" in message:
+                    self._on_ended(Ended(message["tokens"], "cancelled" in message))
+                if message["id"] in self._answers:
                     self._answers[message["id"]].put_nowait(message)
         finally:
             self.alive = False

@@ -1,4 +1,4 @@
-"""Two tiny causal networks of different architectures, built here: no hub is needed."""
+"""Tiny causal networks of different architectures, built here: no hub is needed."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -69,6 +69,28 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=tokenizer.eos_token_id,
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bloom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its attention adds a term of its own (ALiBi), which no batch here knows."""
+    import torch
+    from transformers import BloomConfig, BloomForCausalLM
+
+    folder = tmp_path_factory.mktemp("bloom")
+    tokenizer = _tokenizer(TEMPLATE)
+    torch.manual_seed(7)
+    config = BloomConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        n_layer=2,
+        n_head=2,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.eos_token_id,
+    )
+    BloomForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

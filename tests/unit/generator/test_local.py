@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
-import queue
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from generator.causal_network import CausalNetwork, NetworkOptions, explain, plain_format
+from generator.fallback import FallbackGenerator, FixedGenerator, Link
 from generator.interface import (
     ChatMessage,
     GeneratorOverloaded,
@@ -17,16 +19,17 @@ from generator.interface import (
     Limits,
     Passage,
 )
-from generator.local import LocalGenerator
-from generator.local_process import Network, Request, SpokenText, explain, listen, plain_format
+from generator.local import Ended, LocalGenerator, Ready
+from generator.model_folder import check_folder
 from generator.prompt import PromptTooLong, build_prompt
 
-from .conftest import collect
+from .conftest import CONTEXT_TOKENS, collect
 
 pytestmark = pytest.mark.anyio
 
 ASK = [ChatMessage("user", "when does the parcel arrive?")]
-LONG = Limits(max_tokens=500, seconds=60)
+SECONDS = 240.0  # a busy machine takes a minute to load torch
+LONG = Limits(max_tokens=500, seconds=SECONDS)
 
 
 def plain_greedy_text(folder: Path, max_new_tokens: int) -> str:
@@ -54,42 +57,56 @@ def plain_greedy_text(folder: Path, max_new_tokens: int) -> str:
 
 
 async def test_one_process_serves_all_kinds_of_requests(llama_folder: Path) -> None:
-    generator = LocalGenerator(llama_folder, threads=1, waiting=1)
+    ready: list[Ready] = []
+    ended: list[Ended] = []
+    generator = LocalGenerator(
+        llama_folder,
+        threads=1,
+        most_running=2,
+        waiting=1,
+        on_ready=ready.append,
+        on_ended=ended.append,
+    )
     try:
-        pieces = await collect(generator.stream(ASK, limits=Limits(max_tokens=30, seconds=60)))
+        pieces = await collect(generator.stream(ASK, limits=Limits(max_tokens=30, seconds=SECONDS)))
         whole = "".join(piece.text for piece in pieces)
         assert whole == plain_greedy_text(llama_folder, 30)
         assert len(pieces) > 3
         assert {piece.generator for piece in pieces} == {"local"}
         process_id = generator.process_id
+        assert ready == [Ready(True, "", CONTEXT_TOKENS, "cpu")]
+        assert ended == [Ended(30, cancelled=False)]
 
         # A stop string ends the reply before it.
         stop = whole[len(whole) // 2 :][:3]
-        stopped = await text_of(generator, Limits(max_tokens=30, seconds=60, stop=(stop,)))
+        stopped = await text_of(generator, Limits(max_tokens=30, seconds=SECONDS, stop=(stop,)))
         assert stopped == whole[: whole.index(stop)]
 
         # The same seed draws the same reply, another seed another one.
         drawn = [
-            await text_of(generator, Limits(max_tokens=20, seconds=60, temperature=1.0, seed=seed))
+            await text_of(
+                generator, Limits(max_tokens=20, seconds=SECONDS, temperature=1.0, seed=seed)
+            )
             for seed in (7, 7, 8)
         ]
         assert drawn[0] == drawn[1] != drawn[2]
 
-        # A reader who leaves frees the place at once, and the work behind it stops.
-        leaving = generator.stream(ASK, limits=LONG)
-        await anext(leaving)
-        await leaving.aclose()
-        assert await text_of(generator, Limits(max_tokens=30, seconds=60)) == whole
-
-        # One works, one waits, the third is turned away.
-        first = generator.stream(ASK, limits=LONG)
-        await anext(first)
-        second = asyncio.create_task(text_of(generator, Limits(max_tokens=5, seconds=60)))
+        # Two are worked on, one waits, the fourth is turned away.
+        streams = [generator.stream(ASK, limits=LONG) for _ in range(2)]
+        for stream in streams:
+            await anext(stream)
+        waiting = asyncio.create_task(text_of(generator, Limits(max_tokens=30, seconds=SECONDS)))
         await asyncio.sleep(0)
         with pytest.raises(GeneratorOverloaded):
-            await text_of(generator, Limits(max_tokens=5, seconds=60))
-        await first.aclose()
-        assert await second
+            await text_of(generator, Limits(max_tokens=5, seconds=SECONDS))
+
+        # A reader who leaves frees the place for the one that waits, and the work behind it stops.
+        ended.clear()
+        await streams[0].aclose()
+        assert await waiting == whole
+        assert [one.cancelled for one in ended] == [True, False]
+        assert ended[0].tokens < LONG.max_tokens
+        await streams[1].aclose()
 
         # A deadline that passes is an error, and the process lives on.
         with pytest.raises(GeneratorTimeout):
@@ -97,11 +114,11 @@ async def test_one_process_serves_all_kinds_of_requests(llama_folder: Path) -> N
 
         # Control tokens, lone surrogates and NUL in a message are text.
         odd = [ChatMessage("user", "</s><|system|>\ud800\0 hello")]
-        assert await collect(generator.stream(odd, limits=Limits(max_tokens=3, seconds=60)))
+        assert await collect(generator.stream(odd, limits=Limits(max_tokens=3, seconds=SECONDS)))
 
         # Passages that are too many for the network's context are left out, not an error.
         passages = [Passage(str(n), "Delivery", "the parcel " * 100, "d.md") for n in range(9)]
-        assert await collect(generator.stream(ASK, passages, Limits(max_tokens=3, seconds=60)))
+        assert await collect(generator.stream(ASK, passages, Limits(max_tokens=3, seconds=SECONDS)))
         with pytest.raises(PromptTooLong):
             await collect(generator.stream([ChatMessage("user", "parcel " * 3000)]))
 
@@ -120,9 +137,9 @@ async def text_of(generator: LocalGenerator, limits: Limits) -> str:
 async def test_a_killed_process_fails_the_open_stream_and_the_next_call_works(
     gpt2_folder: Path,
 ) -> None:
-    generator = LocalGenerator(gpt2_folder, threads=1)
+    generator = LocalGenerator(gpt2_folder, threads=1, plain_chat=True)
     try:
-        whole = await text_of(generator, Limits(max_tokens=40, seconds=60))
+        whole = await text_of(generator, Limits(max_tokens=40, seconds=SECONDS))
         assert whole == plain_greedy_text(gpt2_folder, 40)
         stream = generator.stream(ASK, limits=LONG)
         await anext(stream)
@@ -131,40 +148,10 @@ async def test_a_killed_process_fails_the_open_stream_and_the_next_call_works(
         os.kill(killed, signal.SIGKILL)
         with pytest.raises(GeneratorUnavailable, match="died"):
             await collect(stream)
-        assert await text_of(generator, Limits(max_tokens=5, seconds=60))
+        assert await text_of(generator, Limits(max_tokens=5, seconds=SECONDS))
         assert generator.process_id not in {None, killed}
     finally:
         await generator.aclose()
-
-
-def config_of(folder: Path) -> dict[str, object]:
-    options = {"bf16": False, "device": None, "threads": None, "context_tokens": None}
-    return {"model": str(folder), "instructions": "", **options}
-
-
-def test_a_cancelled_request_stops_within_a_token_or_two(llama_folder: Path) -> None:
-    limits = {"max_tokens": 500, "seconds": 60, "seed": None, "temperature": 0.0, "stop": []}
-    asked = {"id": 1, "messages": [{"role": "user", "text": "hello"}], "passages": []}
-    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    listen([json.dumps({**asked, "limits": limits})], requests)
-    request = requests.get()
-    said: list[str] = []
-
-    def leave_after_two(text: str) -> None:
-        said.append(text)
-        if len(said) == 2:
-            request.cancelled.set()
-
-    Network(config_of(llama_folder)).reply(request, leave_after_two)
-    assert len(said) <= 4  # of 500
-
-
-def test_a_cancel_reaches_the_request_it_names() -> None:
-    limits = {"max_tokens": 5, "seconds": 60, "seed": None, "temperature": 0.0, "stop": []}
-    asked = [{"id": n, "messages": [], "passages": [], "limits": limits} for n in (1, 2)]
-    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    listen(map(json.dumps, [*asked, {"cancel": 2}, {"cancel": 3}]), requests)
-    assert [requests.get().cancelled.is_set() for _ in asked] == [False, True]
 
 
 def copy(folder: Path, to: Path) -> None:
@@ -172,7 +159,7 @@ def copy(folder: Path, to: Path) -> None:
         (to / path.name).write_bytes(path.read_bytes())
 
 
-def without(name: str):
+def without(name: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         for path in folder.glob(name):
             path.unlink()
@@ -180,36 +167,110 @@ def without(name: str):
     return spoil
 
 
+def cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def garbage(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x00garbage")
+
+
+def shard_missing(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def own_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "mine.py").write_text("raise SystemExit('this code was run')")
+
+
+def tensor_missing(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def too_many_tokens(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"new{n}" for n in range(50)])
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("config.json"), "has no config.json"),
-        (without("*.safetensors"), "has no \\*.safetensors weights"),
-        (without("tokenizer*"), "has no tokenizer"),
+        (without("config.json"), "has no config.json; write the folder"),
+        (without("*.safetensors"), "has no \\*.safetensors weights .* write the folder"),
+        (without("tokenizer*"), "has no tokenizer; write the folder"),
+        (garbage, "cut off or no safetensors file; .* fetch the folder again"),
+        (cut_off, "cut off or no safetensors file; .* fetch the folder again"),
+        (shard_missing, "lacks model-00002-of-00002.safetensors.* fetch the folder again"),
     ],
 )
-async def test_a_broken_folder_is_named_with_a_remedy(
-    spoil, message: str, gpt2_folder: Path, tmp_path: Path
+def test_a_broken_folder_is_named_with_a_remedy(
+    spoil: Callable[[Path], None], message: str, llama_folder: Path, tmp_path: Path
 ) -> None:
-    copy(gpt2_folder, tmp_path)
+    copy(llama_folder, tmp_path)
+    assert check_folder(str(tmp_path))
     spoil(tmp_path)
-    generator = LocalGenerator(tmp_path)
+    with pytest.raises(GeneratorUnavailable, match=message):
+        check_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("chat_template.jinja"), "has no chat template.* choose its instruct"),
+        (own_code, "Python code of its own .* use the remote generator"),
+        (tensor_missing, "lack 1 tensors, for example model.norm.weight; fetch or save"),
+        (too_many_tokens, r"tokenizer .* knows 4\d\d tokens and the network \d+; save both"),
+    ],
+)
+def test_a_folder_that_loads_only_half_is_refused_with_a_remedy(
+    spoil: Callable[[Path], None], message: str, llama_folder: Path, tmp_path: Path
+) -> None:
+    copy(llama_folder, tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(GeneratorUnavailable, match=message):
+        CausalNetwork(NetworkOptions(str(tmp_path)))
+
+
+def test_what_transformers_says_of_a_folder_comes_with_what_a_folder_must_be() -> None:
+    said = explain(ValueError("no such thing\nand so on"), "folder")
+    assert said.startswith("folder could not be loaded (ValueError: no such thing); it must be")
+
+
+async def test_the_chat_goes_on_when_the_network_cannot_be_loaded_or_asked(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    copy(llama_folder, tmp_path)
+    cut_off(tmp_path)
+    failures: list[str] = []
+    chain = FallbackGenerator(
+        [
+            Link(LocalGenerator(tmp_path), SECONDS),
+            Link(LocalGenerator(llama_folder), SECONDS),
+            FixedGenerator("Sorry."),
+        ],
+        on_failure=lambda name, error: failures.append(str(error)),
+    )
     try:
-        with pytest.raises(GeneratorUnavailable, match=message):
-            await generator.start()
-        # Asked again at once, it does not load again but repeats what is wrong.
-        with pytest.raises(GeneratorUnavailable, match=message):
-            await generator.start()
+        too_long = [ChatMessage("user", "parcel " * 3000)]
+        for _ in range(2):  # asked again, it does not load again but repeats what is wrong
+            pieces = await collect(chain.stream(too_long, limits=LONG))
+            assert "".join(piece.text for piece in pieces) == "Sorry."
     finally:
-        await generator.aclose()
-
-
-def test_weights_that_are_garbage_are_refused(gpt2_folder: Path, tmp_path: Path) -> None:
-    copy(gpt2_folder, tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"\x00garbage")
-    with pytest.raises(Exception, match=r"\w") as caught:
-        Network(config_of(tmp_path))
-    assert f"{tmp_path} could not be loaded" in explain(caught.value, str(tmp_path))
+        await chain.aclose()
+    assert all("fetch the folder again" in said for said in failures[::2])
+    assert all("does not fit into" in said and "shorten it" in said for said in failures[1::2])
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -219,21 +280,3 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
             await text_of(generator, LONG)
     finally:
         await generator.aclose()
-
-
-def test_text_that_could_still_become_a_stop_string_is_held_back() -> None:
-    said: list[str] = []
-    text = SpokenText(lambda ids: "".join(map(chr, ids)), said.append, ("END",))
-    for char in "an E then ENDING":
-        text.add([ord(char)])
-    assert "".join(said) == "an E then "
-    assert text.stopped
-
-
-def test_half_a_character_is_held_back() -> None:
-    said: list[str] = []
-    text = SpokenText(lambda ids: bytes(ids).decode("utf-8", "replace"), said.append)
-    for byte in "4 €".encode():
-        text.add([byte])
-    text.finish()
-    assert said == ["4", " ", "€"]

@@ -1,0 +1,336 @@
+"""python -m generator bench: how fast a generator is, alone and for many at once."""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from generator.closing import close
+from generator.interface import ChatMessage, Generator, Limits
+from generator.local import Ended, LocalGenerator, Ready
+from generator.random_network import MOST_WEIGHTS, write_random_network
+
+CONCURRENCY = (1, 4, 16)
+CANCELS = 20
+SECONDS = 3600.0
+WORDS = (
+    "the parcel arrives on monday and the driver calls before noon you can return boots within "
+    "sixty days of delivery if they are not worn and the refund takes a week"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    text: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    pieces: int
+    first_piece_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`concurrent` requests at a time until all have been answered."""
+
+    engine: str
+    concurrent: int
+    requests: int
+    tokens_per_second: float
+    first_piece_p50_ms: float
+    first_piece_p95_ms: float
+    times_as_fast: float | None = None
+    """As plain generate, one after another."""
+    identical: int | None = None
+    """Replies that are, to the letter, those of plain generate."""
+
+
+@dataclass(slots=True)
+class Report:
+    generator: str
+    precision: str
+    ready: Ready | None = None
+    rows: list[Row] = field(default_factory=list)
+    cancel_p50_ms: float | None = None
+    cancel_worst_ms: float | None = None
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bench = commands.add_parser("bench", help="measure a generator, alone and for many at once")
+    engine = bench.add_mutually_exclusive_group()
+    engine.add_argument("--model", help="a Hugging Face causal LM: a folder, or a hub name")
+    engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
+    engine.add_argument(
+        "--random", metavar="SIZE", help="a network of random weights, for example 30m"
+    )
+    bench.add_argument("--engine-model", help="what the engine at --url calls its network")
+    bench.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default="bfloat16")
+    bench.add_argument("--threads", type=int, default=1)
+    bench.add_argument("--requests", type=int, default=16)
+    bench.add_argument("--max-tokens", type=int, default=96)
+    bench.add_argument("--rounds", type=int, default=1, help="repeat; the medians count")
+    bench.add_argument("--json", action="store_true")
+    bench.set_defaults(parser=bench)
+
+
+def run(options: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = options.parser
+    if not (options.model or options.url or options.random):
+        parser.error("give --model (a folder or a hub name), --url or --random (a size, as in 30m)")
+    if options.url and not options.engine_model:
+        parser.error("--url needs --engine-model")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.random:
+            weights = _size(options.random)
+            if weights is None:
+                parser.error(f"--random takes a size up to {MOST_WEIGHTS:,}, as in 30m")
+            write_random_network(Path(folder), weights)
+            options.model = folder
+        report = asyncio.run(_measure(options))
+    if options.random:
+        report.generator = f"random weights, {options.random}"
+    if options.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        _show(report)
+    return 0
+
+
+def _size(text: str) -> int | None:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([km])", text.lower())
+    if not found:
+        return None
+    weights = int(float(found[1]) * {"k": 1_000, "m": 1_000_000}[found[2]])
+    return weights if 0 < weights <= MOST_WEIGHTS else None
+
+
+async def _measure(options: argparse.Namespace) -> Report:
+    requests = mixed_requests(options.requests, options.max_tokens)
+    if options.url:
+        return await _measure_remote(options, requests)
+    report = Report(options.model, options.precision)
+    async with _local(options, 1) as plain, _local(options, max(CONCURRENCY)) as batching:
+        report.ready = batching.ready
+        rounds: list[list[Row]] = []
+        for _ in range(options.rounds):
+            # In turns, so that what else the machine does falls on both alike.
+            one_by_one = await _answer_all(plain.generator, requests, 1, plain.ended)
+            rows = [one_by_one.row("generate", 1)]
+            for concurrent in CONCURRENCY:
+                run = await _answer_all(batching.generator, requests, concurrent, batching.ended)
+                rows.append(run.row("in batches", concurrent, one_by_one))
+            rounds.append(rows)
+        report.rows = [_median(list(same)) for same in zip(*rounds, strict=True)]
+        waits = [await _cancel_ms(batching, requests) for _ in range(CANCELS)]
+    known = [one for one in waits if one is not None]
+    if known:
+        report.cancel_p50_ms, report.cancel_worst_ms = statistics.median(known), max(known)
+    return report
+
+
+async def _measure_remote(options: argparse.Namespace, requests: Sequence[Request]) -> Report:
+    from generator.remote import RemoteGenerator
+
+    report = Report(options.url, "")
+    engine = RemoteGenerator(options.url, options.engine_model)
+    try:
+        for concurrent in CONCURRENCY:
+            run = await _answer_all(engine, requests, concurrent)
+            report.rows.append(run.row("remote", concurrent))
+    finally:
+        await engine.aclose()
+    return report
+
+
+def mixed_requests(count: int, max_tokens: int) -> list[Request]:
+    """Questions of 3 to 100 words, replies of a quarter of `max_tokens` up to all of it."""
+    choice = random.Random(1)
+    return [
+        Request(
+            " ".join(choice.choices(WORDS, k=choice.randrange(3, 100))),
+            choice.randrange(max(1, max_tokens // 4), max_tokens + 1),
+        )
+        for _ in range(count)
+    ]
+
+
+@dataclass(slots=True)
+class Local:
+    generator: LocalGenerator
+    ready: Ready
+    ended: list[Ended]
+    news: asyncio.Event
+
+    async def wait_for_ends(self, count: int) -> None:
+        while len(self.ended) < count:
+            self.news.clear()
+            await self.news.wait()
+
+
+@asynccontextmanager
+async def _local(options: argparse.Namespace, most_running: int) -> AsyncIterator[Local]:
+    ready: list[Ready] = []
+    ended: list[Ended] = []
+    news = asyncio.Event()
+
+    def note(one: Ended) -> None:
+        ended.append(one)
+        news.set()
+
+    generator = LocalGenerator(
+        options.model,
+        precision=options.precision,
+        threads=options.threads,
+        most_running=most_running,
+        waiting=options.requests,
+        plain_chat=True,
+        on_ready=ready.append,
+        on_ended=note,
+    )
+    try:
+        await generator.start()
+        yield Local(generator, ready[0], ended, news)
+    finally:
+        await generator.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    seconds: float
+    replies: list[Reply]
+    tokens: int
+
+    def row(self, engine: str, concurrent: int, baseline: "Run | None" = None) -> Row:
+        firsts = sorted(1000 * reply.first_piece_seconds for reply in self.replies)
+        row = Row(
+            engine,
+            concurrent,
+            len(self.replies),
+            self.tokens / self.seconds,
+            statistics.median(firsts),
+            firsts[min(len(firsts) - 1, int(0.95 * len(firsts)))],
+        )
+        if baseline is None:
+            return row
+        pairs = zip(self.replies, baseline.replies, strict=True)
+        return replace(
+            row,
+            times_as_fast=baseline.seconds / self.seconds,
+            identical=sum(one.text == other.text for one, other in pairs),
+        )
+
+
+async def _answer_all(
+    generator: Generator,
+    requests: Sequence[Request],
+    concurrent: int,
+    ended: Sequence[Ended] | None = None,
+) -> Run:
+    places = asyncio.Semaphore(concurrent)
+    ended_before = len(ended or ())
+
+    async def answer(request: Request) -> Reply:
+        async with places:
+            return await _answer(generator, request)
+
+    start = time.perf_counter()
+    replies = list(await asyncio.gather(*map(answer, requests)))
+    seconds = time.perf_counter() - start
+    # An engine elsewhere does not say how many tokens it made; most send one a piece.
+    tokens = (
+        sum(reply.pieces for reply in replies)
+        if ended is None
+        else sum(one.tokens for one in ended[ended_before:])
+    )
+    return Run(seconds, replies, tokens)
+
+
+async def _answer(generator: Generator, request: Request) -> Reply:
+    start = time.perf_counter()
+    first: float | None = None
+    texts: list[str] = []
+    limits = Limits(max_tokens=request.max_tokens, seconds=SECONDS)
+    async for piece in generator.stream([ChatMessage("user", request.text)], limits=limits):
+        if first is None:
+            first = time.perf_counter() - start
+        texts.append(piece.text)
+    return Reply("".join(texts), len(texts), first or time.perf_counter() - start)
+
+
+async def _cancel_ms(local: Local, requests: Sequence[Request]) -> float | None:
+    """From the moment a reader leaves a full batch to the news that the engine has dropped it;
+    None where the reply had ended by itself."""
+    limits = Limits(max_tokens=1000, seconds=SECONDS)
+    ended_before = len(local.ended)
+    streams = [
+        local.generator.stream([ChatMessage("user", request.text)], limits=limits)
+        for request in requests[: max(CONCURRENCY)]
+    ]
+    pieces = [await anext(stream, None) for stream in streams]
+    ended_already = len(local.ended)
+    left = time.perf_counter()
+    await close(streams[-1])
+    if pieces[-1] is not None:
+        await local.wait_for_ends(ended_already + 1)
+    waited = time.perf_counter() - left
+    was_cancelled = any(one.cancelled for one in local.ended[ended_already:])
+    for stream in streams:
+        await close(stream)
+    await local.wait_for_ends(ended_before + len(streams))
+    return 1000 * waited if was_cancelled else None
+
+
+def _median(rows: Sequence[Row]) -> Row:
+    def middle(name: str) -> float:
+        return float(statistics.median(getattr(row, name) for row in rows))
+
+    first = rows[0]
+    compared = first.times_as_fast is not None
+    return replace(
+        first,
+        tokens_per_second=middle("tokens_per_second"),
+        first_piece_p50_ms=middle("first_piece_p50_ms"),
+        first_piece_p95_ms=middle("first_piece_p95_ms"),
+        times_as_fast=middle("times_as_fast") if compared else None,
+        identical=min(row.identical or 0 for row in rows) if compared else None,
+    )
+
+
+def _show(report: Report) -> None:
+    table = Table(title=f"{report.generator} {report.precision}".strip())
+    for heading in ("", "at once", "tokens/s", "first piece p50", "p95", "times as fast", "same"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for row in report.rows:
+        table.add_row(
+            row.engine,
+            str(row.concurrent),
+            f"{row.tokens_per_second:.0f}",
+            f"{row.first_piece_p50_ms:.0f} ms",
+            f"{row.first_piece_p95_ms:.0f} ms",
+            "" if row.times_as_fast is None else f"{row.times_as_fast:.1f}",
+            "" if row.identical is None else f"{row.identical} of {row.requests}",
+        )
+    console = Console()
+    console.print(table)
+    if report.ready is not None and not report.ready.batches:
+        console.print(f"no batches: {report.ready.reason}")
+    if report.cancel_p50_ms is not None:
+        console.print(
+            f"a reader leaves a batch of {max(CONCURRENCY)}: the engine has stopped within "
+            f"{report.cancel_p50_ms:.0f} ms (median of {CANCELS}), "
+            f"{report.cancel_worst_ms:.0f} ms at worst"
+        )
