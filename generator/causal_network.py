@@ -81,12 +81,7 @@ class CausalNetwork:
                 f"example {min(report['missing_keys'])}; fetch or save the folder again, whole"
             )
         self.network.to(self.device).eval()
-        rows = self.network.get_input_embeddings().weight.shape[0]
-        if len(self.tokenizer) > rows:
-            raise GeneratorUnavailable(
-                f"the tokenizer of {options.model} knows {len(self.tokenizer)} tokens and the "
-                f"network {rows}; save both from the same training"
-            )
+        self._known_tokens: int = self.network.get_input_embeddings().weight.shape[0]
         if options.precision == "int8":
             quantize(self.network)
         self._instructions = options.instructions
@@ -144,10 +139,20 @@ class CausalNetwork:
             ids, stops = self._apply_template(prompt)
             over = len(ids) - most_tokens
             if over <= 0:
+                self._check(ids)
                 return ids, stops
             # This template adds more than the usual per message.
             budget -= over
         raise PromptTooLong(f"the last message does not fit into {most_tokens} tokens; shorten it")
+
+    def _check(self, ids: Sequence[int]) -> None:
+        """Tokenizers may know more tokens than they use; one in a prompt would be an index error
+        that takes the whole batch down."""
+        if max(ids) >= self._known_tokens:
+            raise GeneratorUnavailable(
+                f"the tokenizer makes token {max(ids)} of this text and the network knows "
+                f"{self._known_tokens}; take both from the same training"
+            )
 
     def _apply_template(self, prompt: list[ChatMessage]) -> tuple[list[int], tuple[str, ...]]:
         """User text and passages must not become control tokens in either format."""

@@ -112,6 +112,33 @@ async def test_closing_the_stream_stops_the_link_that_speaks() -> None:
     assert speaking.abandoned == 1
 
 
+class Loading(ScriptedGenerator):
+    """Has something to load; `fault` is why it cannot."""
+
+    def __init__(self, name: str, fault: Exception | None = None) -> None:
+        super().__init__(["a"], name=name)
+        self.started = False
+        self._fault = fault
+
+    async def start(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        self.started = True
+
+
+async def test_a_link_that_cannot_be_started_is_told_of_and_the_others_start() -> None:
+    broken = Loading("broken", GeneratorUnavailable("no weights; fetch them"))
+    whole = Loading("whole")
+    told: list[tuple[str, str]] = []
+    chain = FallbackGenerator(
+        [broken, ScriptedGenerator(["b"]), whole],
+        on_start_failure=lambda name, error: told.append((name, str(error))),
+    )
+    await chain.start()
+    assert told == [("broken", "no weights; fetch them")]
+    assert whole.started
+
+
 async def test_closing_the_chain_closes_every_link() -> None:
     links = [ScriptedGenerator(["a"]), ScriptedGenerator(["b"])]
     await FallbackGenerator(links).aclose()

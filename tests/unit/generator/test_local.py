@@ -231,7 +231,6 @@ def test_a_broken_folder_is_named_with_a_remedy(
         (without("chat_template.jinja"), "has no chat template.* choose its instruct"),
         (own_code, "Python code of its own .* use the remote generator"),
         (tensor_missing, "lack 1 tensors, for example model.norm.weight; fetch or save"),
-        (too_many_tokens, r"tokenizer .* knows 4\d\d tokens and the network \d+; save both"),
     ],
 )
 def test_a_folder_that_loads_only_half_is_refused_with_a_remedy(
@@ -241,6 +240,17 @@ def test_a_folder_that_loads_only_half_is_refused_with_a_remedy(
     spoil(tmp_path)
     with pytest.raises(GeneratorUnavailable, match=message):
         CausalNetwork(NetworkOptions(str(tmp_path)))
+
+
+def test_a_token_that_the_network_does_not_know_fails_one_request_only(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    copy(llama_folder, tmp_path)
+    too_many_tokens(tmp_path)
+    network = CausalNetwork(NetworkOptions(str(tmp_path)))
+    assert network.task(ASK, (), LONG)
+    with pytest.raises(GeneratorUnavailable, match="take both from the same training"):
+        network.task([ChatMessage("user", "new7")], (), LONG)
 
 
 def test_what_transformers_says_of_a_folder_comes_with_what_a_folder_must_be() -> None:

@@ -1,5 +1,6 @@
 """The terminal chat, as somebody runs it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,34 @@ def test_a_chat_without_a_generator_says_what_to_give() -> None:
     assert "--documents" in done.stderr
 
 
+def test_a_bench_without_a_generator_says_what_to_give() -> None:
+    done = run("-m", "generator", "bench")
+    assert done.returncode == 2
+    assert "give --model (a folder or a hub name), --url or --random" in done.stderr
+    done = run("-m", "generator", "bench", "--random", "huge")
+    assert done.returncode == 2
+    assert "--random takes a size" in done.stderr
+
+
+def test_a_bench_measures_a_network_of_random_weights() -> None:
+    done = run(
+        "-m", "generator", "bench", "--random", "1m", "--requests", "2",
+        "--max-tokens", "8", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ready"]["batches"] is True
+    assert [row["concurrent"] for row in report["rows"]] == [1, 1, 4, 16]
+    assert [row["identical"] for row in report["rows"]] == [None, 2, 2, 2]
+    assert all(row["tokens_per_second"] > 0 for row in report["rows"])
+    assert report["cancel_worst_ms"] >= report["cancel_p50_ms"] > 0
+
+
 def test_importing_the_package_and_asking_for_help_loads_no_torch() -> None:
     code = (
         "import sys, runpy\n"
         "import generator.interface, generator.local, generator.local_process\n"
+        "import generator.bench, generator.random_network, generator.engine\n"
         "import generator.remote, generator.fallback, generator.embedded, generator.scripted\n"
         "sys.argv = ['generator', 'chat', '--help']\n"
         "try: runpy.run_module('generator', run_name='__main__')\n"
