@@ -51,6 +51,11 @@ SUITES: Mapping[str, Suite] = {
             "test_holes_of_peers.py",
         ),
     ),
+    "generator": Suite(
+        "killed generators",
+        "the local generator's process killed while it writes, TWOFOLD_GENERATOR_KILLS times",
+        ("test_generator_kills.py",),
+    ),
 }
 
 
