@@ -74,6 +74,35 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mistral_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its attention sees only the last 40 tokens. Weights large enough that a token too many, or
+    too few, is another reply."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    folder = tmp_path_factory.mktemp("mistral")
+    tokenizer = _tokenizer(TEMPLATE)
+    torch.manual_seed(11)
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT_TOKENS,
+        sliding_window=40,
+        initializer_range=0.2,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    MistralForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bloom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its attention adds a term of its own (ALiBi), which no batch here knows."""
     import torch

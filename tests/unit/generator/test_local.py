@@ -25,7 +25,7 @@ from generator.prompt import PromptTooLong, build_prompt
 
 from .conftest import CONTEXT_TOKENS, collect
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
 
 ASK = [ChatMessage("user", "when does the parcel arrive?")]
 SECONDS = 240.0  # a busy machine takes a minute to load torch

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .shop_help import PLANT_SHOP
 
 
@@ -43,6 +45,7 @@ def test_a_bench_without_a_generator_says_what_to_give() -> None:
     assert "--random takes a size" in done.stderr
 
 
+@pytest.mark.timeout(900)  # loads torch three times, which takes minutes on a busy machine
 def test_a_bench_measures_a_network_of_random_weights() -> None:
     done = run(
         "-m", "generator", "bench", "--random", "1m", "--requests", "2",
