@@ -18,7 +18,7 @@ from generator.interface import (
     Passage,
     Piece,
 )
-from generator.local_process import SpokenText
+from generator.spoken_text import SpokenText
 
 if TYPE_CHECKING:  # NumPy and the tokenizer are loaded with the network
     from generator.seq2seq.artifact import Seq2Seq

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generator.causal_network import CausalNetwork, NetworkOptions
 from generator.interface import ChatMessage, GeneratorError, Passage
-from generator.local_process import Network
 from generator.prompt import MESSAGE_OVERHEAD, PromptTooLong, as_data, build_prompt
 
 
@@ -191,8 +191,7 @@ def test_with_a_real_tokenizer_only_the_template_writes_control_tokens(llama_fol
     read_anywhere = tokenizer.apply_chat_template(dicts, add_generation_prompt=True)["input_ids"]
     assert roles(read_anywhere) == written
 
-    options = {"bf16": False, "device": "cpu", "threads": 1, "context_tokens": None}
-    network = Network({"model": str(llama_folder), "instructions": "", **options})
+    network = CausalNetwork(NetworkOptions(str(llama_folder), device="cpu", threads=1))
     raw = [ChatMessage("system", "x"), *turns]
-    inputs, _ = network._apply_template(raw)
-    assert roles(inputs["input_ids"][0].tolist()) == written
+    tokens, _ = network._apply_template(raw)
+    assert roles(tokens) == written
