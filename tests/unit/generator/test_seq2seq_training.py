@@ -235,7 +235,7 @@ def test_of_a_long_conversation_the_end_is_read() -> None:
         USER,
         *TOKENS.encode("b"),
     ]
-    assert TOKENS.context(talk, most=6) == TOKENS.context(talk[1:], most=99)[-6:]
+    assert TOKENS.context(talk, most=4) == TOKENS.context(talk[1:], most=99)[-4:]
     assert TOKENS.context([ChatMessage("system", "be kind")], most=9) == []
     assert TOKENS.reply("c" * 50, most=5)[-1] != END
 
