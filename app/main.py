@@ -1,9 +1,10 @@
 """The server, put together. This module and `worker` alone load networks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 
 import structlog
 from fastapi import FastAPI
@@ -28,17 +29,17 @@ from app.api.door import Door, declared_routes
 from app.api.key_ring import KeyRing
 from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.database import api_keys
-from app.database import documents as stored_documents
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.erasure import Retention
 from app.database.migration import migrate
-from app.dialogue.chatbot import Chatbot, FindPassages
+from app.dialogue.chatbot import Chatbot
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
 from app.eraser import Eraser
 from app.errors import ConfigurationError
 from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
+from app.passage_index import PassageIndex
 from app.secret import accepted_secrets
 from app.settings import Settings
 from app.training_runner import TrainingLimits, TrainingRunner
@@ -46,7 +47,8 @@ from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
 from generator.embedded import EmbeddedGenerator
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
-from generator.interface import Generator, GeneratorError, Limits, Passage
+from generator.interface import Generator, GeneratorError, Limits
+from generator.reader import Reader
 from intent.interface import IntentClassifier
 
 VERSION = "0.1.0"
@@ -121,11 +123,12 @@ async def running(
     if settings.is_sqlite and sqlite_has_wal_reset_bug():
         log.info("this SQLite has the WAL-reset bug: we write through one connection")
     live = LiveAssistant(database, load)
+    index = PassageIndex(database, passage_reader())
     chatbot = Chatbot(
         reader=live,
         policy=RoutingPolicy(instant_threshold=settings.instant_threshold),
         generator=generator,
-        find_passages=_passages_of(database),
+        find_passages=index.find,
         limits=Limits(max_tokens=settings.generation_tokens, seconds=settings.generation_seconds),
         system_prompt=settings.system_prompt,
     )
@@ -140,6 +143,7 @@ async def running(
         await database.write(lambda c: api_keys.check_pepper(c, secrets))
         await keys.start()
         await live.start()
+        await index.start()
         await turn_runner.start()
         tasks.append(asyncio.create_task(eraser.run_forever()))
         if isinstance(generator, FallbackGenerator):
@@ -167,6 +171,7 @@ async def running(
         await turn_runner.close(settings.finish_seconds)
         await generator.aclose()
         await live.close()
+        await index.close()
         await keys.close()
         await asyncio.to_thread(database.close)
 
@@ -188,6 +193,12 @@ def load_classifier(artifact: bytes) -> IntentClassifier:
     from intent.classifier import GRUClassifier
 
     return GRUClassifier.load(artifact)
+
+
+@cache
+def passage_reader() -> Reader:
+    """One for the search and for the embedded generator, and for all servers of a process."""
+    return Reader()
 
 
 def turn_limits(settings: Settings) -> TurnLimits:
@@ -244,7 +255,7 @@ def configured_generators(settings: Settings) -> list[Generator]:
 
 
 def _embedded(_: Settings) -> Generator:
-    return EmbeddedGenerator()
+    return EmbeddedGenerator.load(passage_reader())
 
 
 def _remote(settings: Settings) -> Generator:
@@ -312,10 +323,3 @@ def _tell_failure(name: str, error: Exception) -> None:
 def _tell_start_failure(name: str, error: Exception) -> None:
     # No user has said anything yet, so that its text quotes nobody.
     log.warning("generator not ready", generator=name, reason=str(error))
-
-
-def _passages_of(database: Database) -> FindPassages:
-    async def find(question: str) -> Sequence[Passage]:
-        return await database.read(lambda c: stored_documents.search(c, question))
-
-    return find

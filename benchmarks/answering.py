@@ -32,9 +32,10 @@ from rich.table import Table
 from app.database import documents
 from app.database.database import Database
 from app.database.migration import migrate
-from app.dialogue.chatbot import search_text
+from app.passage_index import PassageIndex
 from generator.embedded import EmbeddedGenerator
 from generator.interface import ChatMessage, Citation, Passage, Piece
+from generator.reader import Reader
 
 ANSWERS = Path(__file__).parent / "answers"
 VALUE = re.compile(r"\d[\d.,:]*\d|\d|https?://\S+|\S+@\S+\.\w+")
@@ -62,6 +63,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelf:
+    """A store of documents, and the search in it."""
+
+    database: Database
+    index: PassageIndex
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     question: Question
     reply: str
@@ -79,32 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     fields = read_fields(options.part)
     others = read_fields("train" if options.part == "heldout" else "heldout")
+    if options.only:
+        fields = [field for field in fields if field["field"] in options.only]
     questions = [one for field in fields for one in questions_of(field)]
-    generator = EmbeddedGenerator()
-    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        crowded = _store(Path(folder, "crowd.db"), _up_to(options.passages, [*fields, *others]))
-        stores = {
-            field["field"]: _store(Path(folder, f"{field['field']}.db"), [field])
-            for field in fields
-        }
-        organisations = {field["field"]: field["organisation"] for field in fields}
-        crowd = Counter[str]()
-        for question in track(questions, "asking", console=Console(stderr=True)):
-            outcomes.append(asyncio.run(ask(generator, stores[question.field], question)))
-            if question.expected is not None:
-                passages = _search(crowded, question.messages)[:FIRST]
-                crowd[question.kind] += any(
-                    (one.document, one.title) == (organisations[question.field], question.passage)
-                    for one in passages
-                )
-        for database in (crowded, *stores.values()):
-            database.close()
+        crowd = _up_to(options.passages, [*fields, *others])
+        outcomes, found = asyncio.run(_measure(Path(folder), fields, crowd, questions))
     figures = summary(outcomes)
-    for kind, count in crowd.items():
-        figures[kind][f"passage among the first {FIRST} of {options.passages}"] = (
-            count / figures[kind]["asked"]
-        )
+    for name, counts in found.items():
+        for kind, count in counts.items():
+            figures[kind][name] = count / figures[kind]["asked"]
     _show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
@@ -114,9 +107,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+async def _measure(
+    folder: Path,
+    fields: Sequence[dict[str, Any]],
+    crowd: Sequence[dict[str, Any]],
+    questions: Sequence[Question],
+) -> tuple[list[Outcome], dict[str, Counter[str]]]:
+    """Outcomes, and of how many questions of each kind the crowded store found the passage: as
+    they were asked, and with the organisation named."""
+    reader = Reader()
+    generator = EmbeddedGenerator.load(reader)
+    shelves = {
+        field["field"]: await _shelf(folder / f"{field['field']}.db", [field], reader)
+        for field in fields
+    }
+    crowded = await _shelf(folder / "crowd.db", crowd, reader)
+    organisations = {field["field"]: field["organisation"] for field in fields}
+    count = sum(len(field["passages"]) for field in crowd)
+    as_asked, named = (
+        f"passage among the first {FIRST} of {count}",
+        "the same, the organisation named in the question",
+    )
+    found: dict[str, Counter[str]] = {as_asked: Counter(), named: Counter()}
+    outcomes: list[Outcome] = []
+    for question in track(questions, "asking", console=Console(stderr=True)):
+        outcomes.append(await ask(generator, shelves[question.field], question))
+        if question.expected is None:
+            continue
+        wanted = (organisations[question.field], question.passage)
+        *history, last = question.messages
+        naming = [*history, ChatMessage("user", f"{wanted[0]}: {last.text}")]
+        for name, messages in ((as_asked, question.messages), (named, naming)):
+            first = (await crowded.index.find(messages))[:FIRST]
+            found[name][question.kind] += wanted in [(one.document, one.title) for one in first]
+    for shelf in (crowded, *shelves.values()):
+        await shelf.index.close()
+        shelf.database.close()
+    return outcomes, found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.answering")
     parser.add_argument("--part", choices=("heldout", "train"), default="heldout")
+    parser.add_argument("--only", metavar="FIELD", nargs="*", help="of the part; for tuning")
     parser.add_argument("--passages", type=int, default=500, help="in the crowded store")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--wrong", type=Path, metavar="FILE", help="replies that are not right")
@@ -147,9 +180,9 @@ def questions_of(field: dict[str, Any]) -> Iterator[Question]:
             yield Question(name, (ChatMessage("user", ask),), title, None)
 
 
-async def ask(generator: EmbeddedGenerator, database: Database, question: Question) -> Outcome:
+async def ask(generator: EmbeddedGenerator, shelf: Shelf, question: Question) -> Outcome:
     start = time.process_time()
-    passages = _search(database, question.messages)
+    passages = await shelf.index.find(question.messages)
     pieces: list[Piece] = []
     first = 0.0
     async for piece in generator.stream(question.messages, passages):
@@ -242,19 +275,17 @@ def _up_to(most: int, fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _store(file: Path, fields: Sequence[dict[str, Any]]) -> Database:
+async def _shelf(file: Path, fields: Sequence[dict[str, Any]], reader: Reader) -> Shelf:
     database = Database(f"sqlite:///{file}")
     database.write_now(migrate)
     for field in fields:
         sections = (f"## {one['title']}\n\n{one['text']}" for one in field["passages"])
         markdown = "\n\n".join([f"# {field['organisation']}", *sections])
         database.write_now(partial(documents.put, name=field["field"], markdown=markdown))
-    return database
-
-
-def _search(database: Database, messages: Sequence[ChatMessage]) -> list[Passage]:
-    wanted = search_text(messages[-1].text, messages[:-1])
-    return database.read_now(lambda c: documents.search(c, wanted))
+    index = PassageIndex(database, reader)
+    while await index.index_some():
+        pass
+    return Shelf(database, index)
 
 
 def _show(figures: dict[str, dict[str, float]]) -> None:

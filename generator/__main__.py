@@ -10,9 +10,10 @@ from pathlib import Path
 
 from generator import bench
 from generator.closing import close
-from generator.documents import DocumentError, best_passages, read_folder
+from generator.documents import DocumentError, read_folder
 from generator.embedded import EmbeddedGenerator
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
+from generator.reader import Reader, closest
 from generator.seq2seq import command as seq2seq_command
 
 
@@ -84,15 +85,18 @@ def _generator(options: argparse.Namespace) -> Generator:
 
         key = os.environ.get(options.key_variable) if options.key_variable else None
         return RemoteGenerator(options.url, options.engine_model, key)
-    return EmbeddedGenerator()
+    return EmbeddedGenerator.load()
 
 
 async def _chat(generator: Generator, passages: Sequence[Passage], limits: Limits) -> None:
+    reader = Reader()
+    vectors = reader.sentence_vectors(passages)
     messages: list[ChatMessage] = []
     try:
         while text := (await asyncio.to_thread(_read_line)).strip():
             messages.append(ChatMessage("user", text))
-            reply = await _say(generator, messages, best_passages(messages, passages), limits)
+            found = closest(reader.question_vector(messages), passages, vectors)
+            reply = await _say(generator, messages, found, limits)
             if reply:
                 messages.append(ChatMessage("assistant", reply))
             else:

@@ -1,12 +1,8 @@
-"""Documents as people have them, made Markdown and cut into passages.
-
-Also the search over a folder's passages that the terminal chat uses.
-"""
+"""Documents as people have them, made Markdown and cut into passages."""
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +13,7 @@ from html_to_markdown import (
     convert,
 )
 
-from generator.grounding import Evidence
-from generator.interface import ChatMessage, Passage
-from generator.question import read_question
+from generator.interface import Passage
 
 DocumentFormat = Literal["markdown", "text", "html"]
 FORMATS: dict[str, DocumentFormat] = {
@@ -191,18 +185,3 @@ def passages_of(document: str, markdown: str) -> Iterator[Passage]:
     heading, pieces = cut(markdown)
     for number, (title, text) in enumerate(pieces):
         yield Passage(f"{document}#{number}", title or heading or document, text, document)
-
-
-def best_passages(
-    messages: Sequence[ChatMessage], passages: Sequence[Passage], most: int = 8
-) -> list[Passage]:
-    """Those with the best single sentences, best first."""
-    evidence = Evidence(passages, read_question(messages))
-    if not evidence.question.weights:
-        return []
-    scores: dict[str, float] = {}
-    for sentence in evidence.sentences:
-        key = sentence.passage.id
-        scores[key] = max(scores.get(key, 0.0), evidence.relevance(sentence))
-    scored = [replace(p, score=scores[p.id]) for p in passages if p.id in scores]
-    return sorted(scored, key=lambda passage: -passage.score)[:most]

@@ -151,3 +151,18 @@ def _sentence_spans(block: str) -> Iterator[tuple[int, int]]:
 def _trimmed(block: str, start: int, end: int) -> tuple[int, int]:
     text = block[start:end]
     return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+
+
+ORDERS = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instruction|prompt|rule|message|above"
+    r"|previous|prior)|\bsystem prompt\b|\b(?:language model|chatbot|assistant|ai)\b.{0,20}\b(?:"
+    r"must|should|shall|will now|respond|reply|say|answer)\b|\byou are (?:now )?an? (?:ai|assistant"
+    r"|chatbot|language model)\b|^(?:system|assistant|user)\s*:",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def gives_orders(sentence: str) -> bool:
+    """It speaks to a machine that reads, not to a customer. Nobody obeys it here, but nobody
+    needs it quoted either."""
+    return bool(ORDERS.search(sentence))

@@ -1,12 +1,13 @@
 """The operator's documents, stored as Markdown and as passages, and searched by words."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, text, update
 
 from app.database.tables import documents, now, passages
 from app.errors import InvalidInput, NotFound
@@ -86,6 +87,58 @@ def search(connection: Connection, question: str, *, most: int = 8) -> list[Pass
         Passage(str(row.id), row.title, row.text, row.document, row.score)
         for row in connection.execute(query, {"terms": terms, "most": most})
     ]
+
+
+MeaningsState = tuple[int, int, float]
+"""Another one whenever a passage or its meaning has come, gone or changed."""
+
+
+def meanings_state(connection: Connection, version: str) -> MeaningsState:
+    here = passages.c.meaning_version == version
+    read = select(func.count(), func.coalesce(func.sum(passages.c.id), 0)).where(here)
+    changed = select(func.coalesce(func.max(documents.c.updated_at), 0.0))
+    count, ids = connection.execute(read).one()
+    return int(count), int(ids), float(connection.scalar(changed) or 0.0)
+
+
+def meanings(connection: Connection, version: str) -> list[tuple[str, bytes]]:
+    """What `put_meanings` stored, by the passages' ids."""
+    here = passages.c.meaning_version == version
+    found = connection.execute(select(passages.c.id, passages.c.meaning).where(here))
+    return [(str(row.id), row.meaning) for row in found]
+
+
+def unread(connection: Connection, version: str, *, most: int) -> list[Passage]:
+    """Passages without a meaning of this version."""
+    missing = passages.c.meaning_version.is_distinct_from(version)
+    return _passages(connection, missing, most)
+
+
+def put_meanings(connection: Connection, version: str, found: Mapping[str, bytes]) -> None:
+    """Passages that are gone by now are left out."""
+    for passage_id, meaning in found.items():
+        connection.execute(
+            update(passages)
+            .where(passages.c.id == int(passage_id))
+            .values(meaning=meaning, meaning_version=version)
+        )
+
+
+def passages_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Passage]:
+    """Of those that are still there."""
+    found = _passages(connection, passages.c.id.in_([int(one) for one in ids]), len(ids))
+    return {one.id: one for one in found}
+
+
+def _passages(connection: Connection, condition: ColumnElement[bool], most: int) -> list[Passage]:
+    rows = connection.execute(
+        select(passages, documents.c.title.label("document"))
+        .join(documents)
+        .where(condition)
+        .order_by(passages.c.id)
+        .limit(most)
+    )
+    return [Passage(str(row.id), row.title, row.text, row.document) for row in rows]
 
 
 # The column weights: a word in the section's title counts three times one in its text.

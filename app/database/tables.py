@@ -195,6 +195,8 @@ passages = Table(
     Column("position", Integer, nullable=False),
     Column("title", String(300), nullable=False),
     Column("text", Text, nullable=False),
+    Column("meaning", LargeBinary),
+    Column("meaning_version", String(40)),
     UniqueConstraint("document_id", "position"),
 )
 

@@ -32,7 +32,8 @@ from generator.interface import (
 )
 from intent.interface import Prediction
 
-FindPassages = Callable[[str], Awaitable[Sequence[Passage]]]
+FindPassages = Callable[[Sequence[ChatMessage]], Awaitable[Sequence[Passage]]]
+"""Those that may answer the last message, best first."""
 
 SAME_MOMENT_SECONDS = 0.1
 """How far two timers for one deadline may be apart."""
@@ -166,11 +167,10 @@ class Chatbot:
     async def _write(
         self, text: str, journal: TurnJournal, deadline: float
     ) -> AsyncGenerator[Piece]:
-        history = await journal.history()
-        passages = await self.find_passages(search_text(text, history))
-        messages = [*history, ChatMessage("user", text)]
+        messages = [*await journal.history(), ChatMessage("user", text)]
+        passages = await self.find_passages(messages)
         if self.system_prompt:
-            messages.insert(0, ChatMessage("system", self.system_prompt))
+            messages = [ChatMessage("system", self.system_prompt), *messages]
         limits = replace(self.limits, seconds=max(deadline - time.monotonic(), 0.0))
         pieces = self.generator.stream(messages, passages, limits)
         try:
@@ -180,12 +180,6 @@ class Chatbot:
             # Now, not when the garbage collector comes by: an engine is at work behind it.
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
-
-
-def search_text(text: str, history: Sequence[ChatMessage]) -> str:
-    """A short question may lean on the one before ("and for sale items?"): look for both."""
-    before = next((one.text for one in reversed(history) if one.role == "user"), "")
-    return f"{text} {before}" if len(text.split()) <= 5 else text
 
 
 async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:

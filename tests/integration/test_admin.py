@@ -207,7 +207,7 @@ def test_the_assistants_face_and_variables_change_at_once(served: Served) -> Non
 
 
 def test_a_document_answers_from_the_moment_it_is_stored(settings) -> None:
-    with serving(settings, EmbeddedGenerator()) as served:
+    with serving(settings, EmbeddedGenerator.load()) as served:
         question = "how many days do I have to send shoes back"
         before = served.say(served.conversation(), question).json()
         assert before["citations"] == []

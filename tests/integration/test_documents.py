@@ -50,7 +50,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("documents")
     database = f"sqlite:///{folder / 'twofold.db'}"
     settings = Settings(_env_file=None, database_url=database, data_dir=folder)
-    with serving(settings, EmbeddedGenerator()) as served:
+    with serving(settings, EmbeddedGenerator.load()) as served:
         yield served
 
 

@@ -97,7 +97,7 @@ class FakeJournal:
         return self.turn
 
 
-async def no_passages(question: str) -> Sequence[Passage]:
+async def no_passages(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
     return ()
 
 
@@ -299,7 +299,7 @@ def test_citations_are_kept_once() -> None:
 
 
 def test_the_generator_gets_system_prompt_history_passages_and_the_question_last() -> None:
-    async def found(question: str) -> Sequence[Passage]:
+    async def found(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
         return (PASSAGE,)
 
     generator = ScriptedGenerator(["Yes."])
@@ -315,23 +315,17 @@ def test_the_generator_gets_system_prompt_history_passages_and_the_question_last
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "searched"),
-    [
-        ("and on Sunday?", "and on Sunday? when are you open"),
-        ("how much is shipping to the moon", "how much is shipping to the moon"),
-    ],
-)
-def test_a_short_question_is_searched_with_the_one_before(text: str, searched: str) -> None:
-    questions: list[str] = []
+def test_passages_are_looked_for_with_the_history() -> None:
+    asked: list[Sequence[ChatMessage]] = []
 
-    async def found(question: str) -> Sequence[Passage]:
-        questions.append(question)
+    async def found(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
+        asked.append(messages)
         return ()
 
     before = [ChatMessage("user", "when are you open"), ChatMessage("assistant", "At 9.")]
-    events_of(chatbot(NOTHING, find_passages=found), FakeJournal(said_before=before), text)
-    assert questions == [searched]
+    bot = chatbot(NOTHING, find_passages=found, system_prompt="Be kind.")
+    events_of(bot, FakeJournal(said_before=before), "and on Sunday?")
+    assert asked == [[*before, ChatMessage("user", "and on Sunday?")]]
 
 
 def test_explaining_decides_alike_and_stores_nothing() -> None:

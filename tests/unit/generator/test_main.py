@@ -22,7 +22,7 @@ def test_a_chat_over_documents_answers_cites_and_admits_what_it_does_not_know(
     (tmp_path / "help.md").write_text(PLANT_SHOP, "utf-8")
     done = run(
         "-m", "generator", "chat", "--documents", str(tmp_path),
-        said="how much is shipping to Austria?\ndo you sell bananas?\n\n",
+        said="do you sell bananas?\nhow much is shipping to Austria?\n\n",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "9.90 €" in done.stdout
