@@ -11,7 +11,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intent.interface import OUT_OF_SCOPE, ArtifactError, IntentError, TrainingDataError
+from intent.interface import (
+    OUT_OF_SCOPE,
+    ArtifactError,
+    IntentError,
+    Promise,
+    TrainingDataError,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
     from intent.classifier import GRUClassifier
@@ -54,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("data", nargs="+", metavar="DATA", help=DATA_HELP)
     train.add_argument("--valid", nargs="+", metavar="DATA", help="instead of a held-out part")
     train.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
+    train.add_argument(
+        "--calibration", nargs="+", metavar="DATA", help="for the certificate alone, never learnt"
+    )
     train.add_argument("-o", "--output", required=True, metavar="FILE")
     train.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
     train.add_argument("--seed", type=_natural, default=0)
@@ -88,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", metavar="FILE", help="one HTML page with plots")
     evaluate.set_defaults(run=_evaluate)
 
+    _add_certify(commands)
+
     explain = commands.add_parser("explain", help="why an utterance gets its intent")
     explain.add_argument("file", metavar="FILE")
     explain.add_argument("text", metavar="TEXT", nargs="+")
@@ -116,6 +127,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_certify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    certify = commands.add_parser("certify", help="how many instant answers may be wrong")
+    certify.add_argument("file", metavar="FILE")
+    certify.add_argument(
+        "data", nargs="*", metavar="DATA", help="count on these; else what the training counted"
+    )
+    certify.add_argument("--oos", nargs="+", metavar="DATA", help="utterances of no intent")
+    usual = Promise()
+    certify.add_argument("--max-wrong", type=_share, default=usual.max_wrong_instant)
+    certify.add_argument("--confidence", type=_share, default=usual.confidence)
+    certify.add_argument("--least-in-scope", type=_share, default=usual.least_in_scope)
+    certify.add_argument("-o", "--output", metavar="FILE", help="the same network, newly counted")
+    certify.add_argument("--json", action="store_true")
+    certify.add_argument("--picture", metavar="FILE", help="the risk-coverage curve as SVG")
+    certify.set_defaults(run=_certify)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 100_000:
@@ -130,6 +158,13 @@ def _natural(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return share
+
+
 def _say(event: dict[str, Any]) -> None:
     print(json.dumps(event, ensure_ascii=False), flush=True)
 
@@ -142,6 +177,7 @@ def _train(options: argparse.Namespace) -> None:
         raise TrainingDataError(["--unlabelled needs a --teacher, who judges what nobody labelled"])
     data = _read(options.data, options.oos)
     valid = _read(options.valid) if options.valid else None
+    calibration = _read(options.calibration) if options.calibration else None
     for notice in first_of(data.notices):
         print(f"note: {notice}", file=sys.stderr)
     found = lint(data)
@@ -154,10 +190,11 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from intent import artifact
+    from intent.certificate import certify
     from intent.config import FINE_TUNING, TrainingConfig
     from intent.encoder import SHIPPED, PretrainedEncoder
     from intent.fitting import Epoch
-    from intent.terminal import summary
+    from intent.terminal import certificate_summary, summary
     from intent.training import train
 
     torch.set_num_threads(options.threads)
@@ -177,6 +214,7 @@ def _train(options: argparse.Namespace) -> None:
             data,
             config,
             valid=valid,
+            calibration=calibration,
             encoder=encoder,
             help=_help(options, data) if options.teacher else None,
             created_at=options.created_at,
@@ -186,7 +224,7 @@ def _train(options: argparse.Namespace) -> None:
             else:
                 trained = step
     artifact.save(trained.artifact, options.output)
-    evaluation = trained.evaluation
+    evaluation, counted = trained.evaluation, trained.artifact.calibration
     if options.progress == "json":
         _say(
             {
@@ -196,11 +234,13 @@ def _train(options: argparse.Namespace) -> None:
                 "data_hash": trained.artifact.card["data_hash"],
                 "intents": trained.artifact.card["intents"],
                 "evaluation": evaluation.to_json() if evaluation else None,
+                "calibration": counted.to_json() if counted else None,
             }
         )
     else:
         if evaluation:
             print(summary(evaluation))
+        print(certificate_summary(certify(counted, Promise())))
         print(f"saved {options.output}")
 
 
@@ -380,6 +420,31 @@ def _load(options: argparse.Namespace) -> "GRUClassifier":
     from intent.classifier import GRUClassifier
 
     return GRUClassifier.load(options.file)
+
+
+def _certify(options: argparse.Namespace) -> None:
+    from intent import artifact
+    from intent.certificate import certify
+    from intent.terminal import certificate_summary
+    from intent.thresholds import recount
+
+    for output in filter(None, (options.output, options.picture)):
+        _check_folder(output)
+    known = artifact.load(options.file)
+    if options.data:
+        known = recount(known, _read(options.data, options.oos))
+    promise = Promise(options.max_wrong, options.confidence, options.least_in_scope)
+    certificate = certify(known.calibration, promise)
+    if options.output:
+        artifact.save(known, options.output)
+    if options.picture:
+        from intent.plots import risk_coverage_picture
+
+        _write(options.picture, risk_coverage_picture(certificate))
+    if options.json:
+        print(json.dumps(certificate.to_json(), ensure_ascii=False))
+    else:
+        print(certificate_summary(certificate))
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from intent.certificate import Calibration
 from intent.engine import Network
 from intent.interface import ArtifactError
 from intent.neighbours import StoredExamples
@@ -57,6 +58,8 @@ class Artifact:
     slots: SlotModel
     card: dict[str, Any]
     """What it was trained on, how, and how good it is; plain JSON, read by people."""
+    calibration: Calibration | None = None
+    """What was counted on utterances that it never saw; older files have none."""
 
 
 def save(artifact: Artifact, path: str | os.PathLike[str]) -> None:
@@ -127,6 +130,8 @@ def to_bytes(artifact: Artifact) -> bytes:
         },
         "card": artifact.card,
     }
+    if artifact.calibration is not None:
+        about["calibration"] = artifact.calibration.to_json()
     return pack(about, tensors)
 
 
@@ -278,6 +283,7 @@ def _assemble(about: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
         scope=_read_scope(about["scope"], tensors, shape),
         slots=_read_slots(read_json_tensor(tensors["slots"]), shape),
         card=about["card"],
+        calibration=Calibration.from_json(about["calibration"]) if "calibration" in about else None,
     )
 
 

@@ -7,9 +7,19 @@ from typing import Any, Self
 import numpy as np
 
 from intent.artifact import Artifact, load
+from intent.assurance import assurance
 from intent.calibration import shares_and_certainties
+from intent.certificate import certify
 from intent.engine import Engine
-from intent.interface import ArtifactError, NearestExample, Prediction, RankedIntent, Slot
+from intent.interface import (
+    ArtifactError,
+    Certificate,
+    NearestExample,
+    Prediction,
+    Promise,
+    RankedIntent,
+    Slot,
+)
 from intent.neighbours import LIKELIEST, Neighbours, lean, likeliest
 from intent.scope import ScopeScorer, is_unfamiliar
 from intent.tagger import SlotTagger
@@ -49,6 +59,9 @@ class GRUClassifier:
     @property
     def card(self) -> dict[str, Any]:
         return self._artifact.card
+
+    def certify(self, promise: Promise) -> Certificate:
+        return certify(self._artifact.calibration, promise)
 
     def classify(self, text: str) -> Prediction:
         """A text without words is out of scope, with confidence 0 for an arbitrary intent."""
@@ -143,7 +156,15 @@ class GRUClassifier:
         first = ranking[0]
         if overruled:
             score -= OVERRULED
-        return Prediction(first.intent, first.confidence, ranking, score >= 0, score, slots)
+        return Prediction(
+            intent=first.intent,
+            confidence=first.confidence,
+            ranking=ranking,
+            in_scope=score >= 0,
+            scope_score=score,
+            slots=slots,
+            assurance=assurance(first.confidence, score),
+        )
 
     def _wordless(self) -> Prediction:
         nobody = RankedIntent(self.intents[0], 0.0)

@@ -47,6 +47,10 @@ class TrainingSet:
     def intents(self) -> tuple[str, ...]:
         return tuple(sorted({example.intent for example in self.examples}))
 
+    @property
+    def size(self) -> int:
+        return len(self.examples) + len(self.out_of_scope)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -407,6 +411,26 @@ def split(
         kept += texts[ordered[-1]]
     rules = data.slot_rules
     return training_set(kept, slot_rules=rules), training_set(apart, slot_rules=rules)
+
+
+def folds(data: TrainingSet, count: int, *, seed: int = 0) -> list[tuple[TrainingSet, TrainingSet]]:
+    """Pairs (kept, held out); each example is held out once. Equal texts stay together, and
+    every intent of several texts keeps some."""
+    fold_of: dict[str, int] = {}
+    texts_of: dict[str, set[str]] = defaultdict(set)
+    examples = data.examples + data.out_of_scope
+    for example in examples:
+        texts_of[example.intent].add(_spelling(example.text))
+    for intent in sorted(texts_of):
+        for place, text in enumerate(sorted(texts_of[intent], key=lambda text: _draw(text, seed))):
+            fold_of.setdefault(text, place % count)
+    rules = data.slot_rules
+    pairs = []
+    for number in range(count):
+        kept = [one for one in examples if fold_of[_spelling(one.text)] != number]
+        apart = [one for one in examples if fold_of[_spelling(one.text)] == number]
+        pairs.append((training_set(kept, (), rules), training_set(apart, (), rules)))
+    return pairs
 
 
 def _draw(text: str, seed: int) -> bytes:

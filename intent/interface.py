@@ -1,8 +1,10 @@
 """What the rest of Twofold knows of intent classification. Imports no torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
 
 OUT_OF_SCOPE = "out_of_scope"
 """Reserved intent name: its examples teach what the assistant is *not* for."""
@@ -40,6 +42,8 @@ class Prediction:
     it never names `OUT_OF_SCOPE`. `in_scope` is false when the utterance resembles
     nothing the network was trained on; `intent` is then only its nearest guess.
     `scope_score` is at least 0 where in scope: the higher, the more like the training data.
+    `assurance`, from 0 to 1, says how well an instant answer is backed, by confidence and scope
+    score together: it ranks, and what it is worth a `Certificate` says.
     """
 
     intent: str
@@ -48,6 +52,7 @@ class Prediction:
     in_scope: bool
     scope_score: float = 0.0
     slots: tuple[Slot, ...] = ()
+    assurance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,103 @@ class NearestExample:
     similarity: float
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Of the instant answers at most `max_wrong_instant` are wrong, in any traffic of which at
+    least `least_in_scope` is in scope. `confidence` is that of the calibration: of so many
+    calibrations this share keeps the promise. An instant answer to an out-of-scope message is
+    wrong. All three are shares."""
+
+    max_wrong_instant: float = 0.05
+    confidence: float = 0.9
+    least_in_scope: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold of the assurance that keeps the promise, and what was counted there."""
+
+    threshold: float
+    answered: float
+    """Share of the in-scope calibration utterances that it answers instantly."""
+    let_through: float
+    """The same of the out-of-scope ones."""
+    wrong: float
+    """Of its instant answers, in traffic with no more in scope than promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiskPoint:
+    """If messages were answered instantly from this assurance on: which share of all would be,
+    and which share of those answers would be wrong."""
+
+    threshold: float
+    coverage: float
+    wrong: float
+
+
+class Doubt(StrEnum):
+    """Why nothing is certified."""
+
+    NOTHING_UNSEEN = "nothing_unseen"  # no utterances were kept that the network has not seen
+    ONE_INTENT = "one_intent"
+    NO_OUT_OF_SCOPE = "no_out_of_scope"  # in-scope traffic alone would be certified
+    TOO_FEW = "too_few"
+    TOO_MANY_WRONG = "too_many_wrong"  # more utterances like these would not help
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Whether a promise is kept, and where. `points`, from strict to loose, hold together: with
+    the promised confidence all of them keep it, so that one may move between them."""
+
+    promise: Promise
+    points: tuple[OperatingPoint, ...] = ()
+    floors: Mapping[str, float] = field(default_factory=dict)
+    """Intents that need more assurance than the threshold, whichever point it is of."""
+    basis: str | None = None
+    """Where the calibration utterances come from, which says what the certificate is worth."""
+    inside: int = 0
+    outside: int = 0
+    """Calibration utterances in and out of scope."""
+    doubt: Doubt | None = None
+    missing_inside: int | None = None
+    missing_outside: int | None = None
+    """How many more would do, if they turn out as those at hand; None where no number would."""
+    certifiable_from: float | None = None
+    """Where nothing is certified: the least share in scope that could have been promised."""
+    curve: tuple[RiskPoint, ...] = ()
+    augrc: float | None = None
+    usual_in_scope: tuple[float, float] | None = None
+    """Share of the calibration utterances in and out of scope that the network calls in scope."""
+
+    @property
+    def certified(self) -> bool:
+        return bool(self.points)
+
+    @property
+    def point(self) -> OperatingPoint | None:
+        """The loosest certified point: it answers the most."""
+        return self.points[-1] if self.points else None
+
+    def point_answering(self, share: float) -> OperatingPoint | None:
+        """The strictest certified point that answers this share of in-scope messages instantly,
+        else the loosest: a budget may move between certified points, and nowhere else."""
+        enough = (point for point in self.points if point.answered >= share)
+        return next(enough, self.point)
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return {"certified": self.certified, **plain}
+
+
 class IntentClassifier(Protocol):
     """One trained network. Safe to call from one thread at a time."""
 
     @property
     def intents(self) -> tuple[str, ...]: ...
+
+    def certify(self, promise: Promise) -> Certificate: ...
 
     def classify(self, text: str) -> Prediction: ...
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from intent.calibration import ReliabilityBin
 from intent.evaluation import wilson_interval
 from intent.examination import Examination, LengthScore, ScopePoint
+from intent.interface import Certificate
 from intent.robustness import Robustness
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -74,6 +75,29 @@ def plots(examination: Examination) -> dict[str, str]:
             height_inches=4.2,
         )
     return drawn
+
+
+STANDALONE = {
+    "ink": "#1c2320",
+    "muted": "#5c6661",
+    "grid": "#dde2df",
+    "main": "#1f6f54",
+    "other": "#b26a00",
+}
+
+
+def risk_coverage_picture(certificate: Certificate) -> str:
+    """A file of its own, on white."""
+    svg = _svg(
+        "How many instant answers are wrong, by how many messages are answered instantly",
+        partial(_draw_risk_coverage, certificate=certificate),
+        height_inches=3.8,
+    )
+    for name, colour in STANDALONE.items():
+        svg = svg.replace(f"var(--{name})", colour)
+    return svg.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" style="background: #fff" ', 1
+    )
 
 
 def own_threshold(curve: Sequence[ScopePoint]) -> ScopePoint | None:
@@ -224,6 +248,39 @@ def _draw_thresholds(figure: "Figure", curve: Sequence[ScopePoint]) -> None:
     axes.set_xlim(*_telling_scores(curve))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=10)
     _in_percent(axes.yaxis)
+
+
+def _draw_risk_coverage(figure: "Figure", certificate: Certificate) -> None:
+    axes = figure.subplots()
+    curve, promised = certificate.curve, certificate.promise.max_wrong_instant
+    axes.plot(
+        [point.coverage for point in curve],
+        [point.wrong for point in curve],
+        color=MAIN,
+        linewidth=2,
+    )
+    axes.axhline(promised, color=MUTED, linestyle="--", linewidth=1)
+    axes.annotate("promised", (0, promised), xytext=(2, 4), textcoords="offset points", color=MUTED)
+    point = certificate.point
+    own = next((one for one in curve if point and one.threshold == point.threshold), None)
+    if own:
+        axes.plot([own.coverage], [own.wrong], "o", color=OTHER, markersize=8)
+        axes.annotate(
+            "certified",
+            (own.coverage, own.wrong),
+            xytext=(-8, 10),
+            textcoords="offset points",
+            ha="right",
+            color=OTHER,
+        )
+    highest = max([2 * promised, *(one.wrong for one in curve if one.coverage > 0.05)])
+    axes.set(
+        xlabel="messages answered instantly",
+        ylabel="of these, wrong",
+        xlim=(0, 1.01),
+        ylim=(0, min(1.0, 1.05 * highest)),
+    )
+    _in_percent(axes.xaxis, axes.yaxis)
 
 
 def _telling_scores(curve: Sequence[ScopePoint]) -> tuple[float, float]:

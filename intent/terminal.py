@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from intent.evaluation import Evaluation, SlotEvaluation, SlotScore
     from intent.examination import Examination, LengthScore
     from intent.explanation import Explanation, WordEffect
+    from intent.interface import Certificate
 
 SHOWN = 15
 SHOWN_ERRORS = 5
@@ -42,6 +43,54 @@ def summary(evaluation: "Evaluation") -> str:
             f"intent and all slots right: {slots.sentence_accuracy:.1%} "
             f"({slots.sentence_accuracy_low:.1%} to {slots.sentence_accuracy_high:.1%})",
         ]
+    return "\n".join(lines)
+
+
+BASES = {
+    "held_out": "kept from training",
+    "given": "given for it",
+    "cross_fitted": "each judged by a network trained without it, not by the one that is served",
+}
+DOUBTS = {
+    "nothing_unseen": "no utterances were kept that the network has not seen; "
+    "name some with --calibration, or count on others with certify FILE DATA",
+    "one_intent": "the calibration utterances are all of one intent; add those of others",
+    "no_out_of_scope": "nothing out of scope was tried; add out-of-scope utterances",
+    "too_few": "too few calibration utterances",
+    "too_many_wrong": "too many answers are wrong at every threshold, and more calibration "
+    "utterances would not change it; allow more, or mend the examples",
+}
+
+
+def certificate_summary(certificate: "Certificate") -> str:
+    promise, point = certificate.promise, certificate.point
+    wanted = (
+        f"at most {promise.max_wrong_instant:.1%} of the instant answers wrong, with "
+        f"{promise.confidence:.1%} confidence, where at least {promise.least_in_scope:.1%} of the "
+        "messages are in scope"
+    )
+    lines = []
+    if point:
+        lines += [
+            f"certified: {wanted}",
+            f"from an assurance of {point.threshold:.4f} on, which answers {point.answered:.1%} of "
+            f"what is in scope and {point.let_through:.1%} of the rest",
+        ]
+    elif certificate.doubt:
+        lines += [f"uncertified: {wanted}", DOUBTS[certificate.doubt]]
+        if certificate.missing_inside is not None:
+            lines.append(
+                f"about {certificate.missing_inside:,} more in scope and "
+                f"{certificate.missing_outside:,} more out of scope would do"
+            )
+        if certificate.certifiable_from is not None:
+            share = certificate.certifiable_from
+            lines.append(f"it could be promised where {share:.0%} of the messages are in scope")
+    if certificate.basis:
+        lines.append(
+            f"counted on {certificate.inside:,} utterances in scope and {certificate.outside:,} "
+            f"out of scope, {BASES[certificate.basis]}; AUGRC {certificate.augrc:.4f}"
+        )
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """From examples to a trained, calibrated, evaluated network."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -10,14 +11,14 @@ import torch
 
 from intent.artifact import FORMAT_VERSION, Artifact
 from intent.calibration import fit_temperature, shares_and_certainties
-from intent.classifier import GRUClassifier
+from intent.certificate import Calibration, fewest_answers
 from intent.config import FINE_TUNING, TrainingConfig
-from intent.data import TrainingSet, data_hash, lint, split
+from intent.data import TrainingSet, data_hash, folds, lint, split
 from intent.encoder import PretrainedEncoder
 from intent.engine import Array, Engine, Network
-from intent.evaluation import Evaluation, evaluate
+from intent.evaluation import Evaluation, evaluate_predictions
 from intent.fitting import Epoch, Help, Student
-from intent.interface import OUT_OF_SCOPE, TrainingDataError
+from intent.interface import OUT_OF_SCOPE, Promise, TrainingDataError
 from intent.lesson import Lesson
 from intent.neighbours import (
     LIKELIEST,
@@ -41,9 +42,18 @@ from intent.scope import (
 from intent.slot_rules import learned_synonyms
 from intent.slots import SlotModel, slot_kinds
 from intent.text import ngram_hashes
+from intent.thresholds import Judged, ThresholdPlan, distinct, judge, unseen
 
 FEWEST_FOR_CALIBRATION = 20
 OUTSIDE_HELD_OUT = 0.5
+
+FEWEST_TO_CERTIFY_APART = 4_000
+"""From so many examples on, some are kept for the certificate alone, and taught to nobody."""
+CERTIFIED_APART = 0.15
+OUTSIDE_CERTIFIED_APART = 0.34
+FOLDS = 5
+ENOUGH_CROSS_FITTED = 300
+"""Utterances for a certificate by cross-fitting: of five folds only so many are trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ def train(
     config: TrainingConfig | None = None,
     *,
     valid: TrainingSet | None = None,
+    calibration: TrainingSet | None = None,
     encoder: PretrainedEncoder | None = None,
     help: Help | None = None,
     created_at: str | None = None,
@@ -71,13 +82,23 @@ def train(
     evaluation; the finished network still knows the words of that part and counts it as in
     scope. The same data, configuration and thread count give the same bytes on one machine;
     torch's global random state is left as it was. Raises TrainingDataError.
+
+    `calibration`: utterances for the certificate, of which nothing else learns. Without them, a
+    part of a large set is kept for it; a small one is cross-fitted, unless `valid` is given.
     """
     errors = [str(problem) for problem in lint(data) if problem.severity == "error"]
     if errors:
         raise TrainingDataError(errors)
     config = config or (FINE_TUNING if encoder else TrainingConfig())
+    everything, basis = data, "given"
+    if calibration is None and valid is None and len(data.examples) >= FEWEST_TO_CERTIFY_APART:
+        basis = "held_out"
+        data, calibration = _split(
+            data, CERTIFIED_APART, outside=OUTSIDE_CERTIFIED_APART, seed=config.seed + 1
+        )
     kept, apart = _set_apart(data, valid, config)
-    rounds = 2 if valid is None and apart.examples else 1
+    left_out = _folds(data, config) if calibration is None and valid is None else []
+    rounds = (2 if valid is None and apart.examples else 1) + len(left_out)
     intents = kept.intents
     slots = _slots(data)
     check = Lesson.of(apart.examples, intents, slots)
@@ -88,32 +109,45 @@ def train(
     strangers = Lesson.of(apart.out_of_scope, (OUT_OF_SCOPE,))
     artifact = _calibrated(student, check, strangers, slots)
     evaluation = None
+    judged = judge(artifact, apart)
+    plan = ThresholdPlan.of(judged)
     if apart.examples:
-        basis = "validation data" if valid is not None else "held out from the training data"
-        evaluation = evaluate(GRUClassifier(artifact), apart, basis=basis)
-    if rounds == 2:
+        source = "validation data" if valid is not None else "held out from the training data"
+        evaluation = evaluate_predictions(*judged, basis=source)
+    same = replace(config, epochs=student.config.epochs)
+    nothing = Lesson.of((), intents)
+    if valid is None and apart.examples:
         # What was held out has done its work: it may teach too. Calibration stays as it is.
-        same = replace(config, epochs=student.config.epochs)
         student = Student(data, intents, same, encoder, help, slots)
-        yield from student.fit(Lesson.of((), intents), rounds=2, number=2)
+        yield from student.fit(nothing, rounds=rounds, number=2)
         artifact = replace(artifact, network=student.network())
+    counted: Calibration | None = None
+    if left_out:
+        # Each is judged by a network that learned without it, and otherwise as the served one.
+        parts: list[Judged] = []
+        for number, (rest, fold) in enumerate(left_out, start=3):
+            other = Student(rest, intents, same, encoder, help, slots)
+            yield from other.fit(nothing, rounds=rounds, number=number)
+            other_artifact = _remembering(replace(artifact, network=other.network()), rest)
+            parts.append(judge(other_artifact, fold))
+        counted = plan.count(parts, basis="cross_fitted")
     card: dict[str, Any] = {
         "config": asdict(student.config),
-        "data_hash": data_hash(data),
-        "intents": dict(sorted(Counter(e.intent for e in data.examples).items())),
-        "out_of_scope_examples": len(data.out_of_scope),
+        "data_hash": data_hash(everything),
+        "intents": dict(sorted(Counter(e.intent for e in everything.examples).items())),
+        "out_of_scope_examples": len(everything.out_of_scope),
         "evaluation": evaluation.to_json() if evaluation else None,
         "versions": {"torch": str(torch.__version__), "format": FORMAT_VERSION},
     }
     if created_at is not None:
         card["created_at"] = created_at
-    scope = _remember(
-        artifact.scope,
-        Engine(artifact.network),
-        Lesson.of(data.examples, intents),
-        Lesson.of(data.out_of_scope, (OUT_OF_SCOPE,)),
-    )
-    yield Trained(replace(artifact, scope=scope, card=card), evaluation)
+    artifact = _remembering(replace(artifact, card=card), data)
+    if calibration is not None:
+        fresh = unseen(calibration, data, apart)
+        counted = plan.count(
+            [judge(artifact, fresh)], basis=basis, seen=calibration.size - fresh.size
+        )
+    yield Trained(replace(artifact, calibration=counted), evaluation)
 
 
 def _set_apart(
@@ -131,6 +165,27 @@ def _set_apart(
         replace(kept, out_of_scope=inside.out_of_scope),
         replace(apart, out_of_scope=outside.out_of_scope),
     )
+
+
+def _split(
+    data: TrainingSet, held_out: float, *, outside: float, seed: int
+) -> tuple[TrainingSet, TrainingSet]:
+    """With another share of what is out of scope."""
+    kept, apart = split(replace(data, out_of_scope=()), held_out=held_out, seed=seed)
+    rest, other = split(TrainingSet((), data.out_of_scope), held_out=outside, seed=seed)
+    return (
+        replace(kept, out_of_scope=rest.out_of_scope),
+        replace(apart, out_of_scope=other.out_of_scope),
+    )
+
+
+def _folds(data: TrainingSet, config: TrainingConfig) -> list[tuple[TrainingSet, TrainingSet]]:
+    """What to train on, and what to judge by it. None where they could certify nothing."""
+    distinct_examples = len(distinct(data).examples)
+    if distinct_examples < 2 * fewest_answers(Promise()):
+        return []
+    wanted = math.ceil(FOLDS * ENOUGH_CROSS_FITTED / distinct_examples)
+    return folds(data, FOLDS, seed=config.seed)[:wanted]
 
 
 def _slots(data: TrainingSet) -> SlotModel:
@@ -203,6 +258,16 @@ def _no_detector(network: Network) -> ScopeDetector:
         deviations=(1.0,) * SIGNALS,
         threshold=0.0,
     )
+
+
+def _remembering(artifact: Artifact, data: TrainingSet) -> Artifact:
+    scope = _remember(
+        artifact.scope,
+        Engine(artifact.network),
+        Lesson.of(data.examples, artifact.intents),
+        Lesson.of(data.out_of_scope, (OUT_OF_SCOPE,)),
+    )
+    return replace(artifact, scope=scope)
 
 
 def _remember(

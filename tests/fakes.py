@@ -2,27 +2,37 @@
 
 from collections.abc import Mapping, Sequence
 
-from intent.interface import Prediction, RankedIntent
+from intent.interface import Certificate, Doubt, Prediction, Promise, RankedIntent
 
 
-def prediction(*ranking: tuple[str, float], in_scope: bool = True) -> Prediction:
+def prediction(
+    *ranking: tuple[str, float], in_scope: bool = True, assurance: float = 0.0
+) -> Prediction:
     """`prediction(("greet", 0.9), ("goodbye", 0.1))`"""
     ranked = tuple(RankedIntent(intent, confidence) for intent, confidence in ranking)
-    return Prediction(ranked[0].intent, ranked[0].confidence, ranked, in_scope)
+    best = ranked[0]
+    return Prediction(best.intent, best.confidence, ranked, in_scope, assurance=assurance)
 
 
 NOTHING = prediction(("greet", 0.1), ("goodbye", 0.1), in_scope=False)
 
 
 class FakeClassifier:
-    """Predicts what it was told for a text, and nothing in scope for any other."""
+    """Predicts what it was told for a text, and nothing in scope for any other; certifies what
+    it was told, or nothing."""
 
-    def __init__(self, predictions: Mapping[str, Prediction]) -> None:
+    def __init__(
+        self, predictions: Mapping[str, Prediction], certificate: Certificate | None = None
+    ) -> None:
         self._predictions = predictions
+        self._certificate = certificate
 
     @property
     def intents(self) -> tuple[str, ...]:
         return tuple(sorted({one.intent for one in self._predictions.values()}))
+
+    def certify(self, promise: Promise) -> Certificate:
+        return self._certificate or Certificate(promise, doubt=Doubt.NOTHING_UNSEEN)
 
     def classify(self, text: str) -> Prediction:
         return self._predictions.get(text.casefold(), NOTHING)

@@ -15,13 +15,29 @@ from numpy.typing import NDArray
 
 from intent import artifact
 from intent.artifact import Artifact, from_bytes, load, save, to_bytes
+from intent.certificate import Calibration
 from intent.classifier import GRUClassifier
-from intent.interface import ArtifactError
+from intent.interface import ArtifactError, Doubt, Promise
 from intent.quantization import QuantizedRows
 from intent.scope import SIGNALS
 from intent.training import Trained
 
 Vector = NDArray[np.float32]
+
+CALIBRATION = Calibration(
+    basis="given",
+    thresholds=(0.9, 0.5),
+    expected=((0.8, 0.001, 0.01), (0.9, 0.01, 0.1)),
+    floors=(("track_order", 0.95),),
+    inside=1_000,
+    outside=100,
+    answered=(800, 900),
+    wrong=(0, 10),
+    let_through=(0, 10),
+    all_wrong=20,
+    intents=5,
+    in_scope=(950, 20),
+)
 
 TEXTS = ["where is my order", "send it back", "我想退鞋子", "unrelated"]
 
@@ -44,6 +60,17 @@ def test_a_saved_file_predicts_as_before(
 
 def test_loading_and_saving_again_changes_no_byte(content: bytes) -> None:
     assert to_bytes(from_bytes(content)) == content
+
+
+def test_a_calibration_is_stored_and_an_older_file_has_none(
+    trained: Trained, content: bytes
+) -> None:
+    assert trained.artifact.calibration is None
+    assert GRUClassifier.load(content).certify(Promise()).doubt is Doubt.NOTHING_UNSEEN
+    counted = replace(trained.artifact, calibration=CALIBRATION)
+    again = from_bytes(to_bytes(counted))
+    assert again.calibration == CALIBRATION
+    assert GRUClassifier(again).certify(Promise()).point is not None
 
 
 def test_words_that_are_no_longer_examples_can_be_forgotten(
@@ -163,6 +190,9 @@ SPOILERS: dict[str, Callable[[Artifact], dict[str, Any]]] = {
     "stored examples without texts": lambda a: with_inside(a, texts=()),
     "stored examples of no intent": lambda a: with_inside(a, labels=a.scope.inside.labels + 99),
     "stored examples out of order": lambda a: with_inside(a, labels=a.scope.inside.labels[::-1]),
+    "a calibration that counts more than there is": lambda a: {
+        "calibration": replace(CALIBRATION, inside=10)
+    },
     "deviation 0": lambda a: {"scope": replace(a.scope, deviations=(0.0,) * SIGNALS)},
     "a signal too few": lambda a: {"scope": replace(a.scope, means=(1.0, 1.0))},
 }

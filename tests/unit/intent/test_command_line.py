@@ -43,7 +43,9 @@ def network_file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-@pytest.mark.parametrize("arguments", [(), ("train",), ("evaluate",), ("explain",), ("classify",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("train",), ("evaluate",), ("certify",), ("explain",), ("classify",)]
+)
 def test_help_comes_without_torch(arguments: Sequence[str]) -> None:
     code = (
         "import sys\nfrom intent.__main__ import main\n"
@@ -266,7 +268,9 @@ def test_a_bad_line_gets_an_error_and_the_run_goes_on(network_file: Path) -> Non
     result = run("classify", network_file, stdin=b"\n".join(lines))
     assert result.returncode == 0, result.stderr
     first, *bad, last = rows(result.stdout)
-    assert {"intent", "confidence", "ranking", "in_scope", "scope_score", "slots"} == set(first)
+    assert set(first) == {
+        *("intent", "confidence", "ranking", "in_scope", "scope_score", "slots", "assurance")
+    }
     assert first["intent"] == "track_order"
     assert ["error" in row for row in bad] == [True, True, False, True, True, True]
     assert last["intent"] == "где_заказ"
@@ -299,3 +303,30 @@ def test_a_folder_without_a_teacher_is_refused_in_one_line(
     assert main([str(one) for one in arguments]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no sentence encoder" in line
+
+
+def test_certify_counts_on_other_utterances_and_draws(
+    network_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output, picture = (tmp_path / name for name in ("new.csv", "new.twofold", "risk.svg"))
+    rows = [f"where would hat {n} be,track_order" for n in range(30)]
+    rows += [f"i would return hat {n},return_item" for n in range(30)]
+    data.write_text("\n".join(["text,intent", *rows]), encoding="utf-8")
+    assert main(["certify", str(network_file)]) == 0
+    assert "no utterances were kept" in capsys.readouterr().out
+    options = ["--max-wrong", "0.1", "--least-in-scope", "1", "--json"]
+    arguments = ["certify", str(network_file), str(data), "-o", str(output)]
+    assert main([*arguments, "--picture", str(picture), *options]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["basis"], first["inside"], first["outside"]) == ("given", 60, 0)
+    assert first["promise"]["max_wrong_instant"] == 0.1
+    assert main(["certify", str(output), *options]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert picture.read_text(encoding="utf-8").startswith("<svg xmlns=")
+    assert "var(--" not in picture.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-1", "much"])
+def test_a_promise_of_no_share_is_refused(network_file: Path, share: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["certify", str(network_file), "--max-wrong", share])

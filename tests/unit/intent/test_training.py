@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from intent import training
 from intent.artifact import to_bytes
 from intent.config import FINE_TUNING, TrainingConfig
 from intent.data import Example, TrainingSet, data_hash, split, training_set
 from intent.encoder import PretrainedEncoder
 from intent.fitting import Epoch, Student
-from intent.interface import TrainingDataError
-from intent.training import Trained, train
+from intent.interface import OUT_OF_SCOPE, TrainingDataError
+from intent.training import FOLDS, Trained, train
 
 
 def finish(data: TrainingSet, config: TrainingConfig) -> Trained:
@@ -96,6 +97,64 @@ def test_two_examples_of_two_intents_are_enough_to_begin(small_config: TrainingC
     trained = finish(training_set(Example(*pair) for pair in pairs), small_config)
     assert trained.evaluation is None
     assert trained.artifact.card["evaluation"] is None
+
+
+def many(per_intent: int) -> TrainingSet:
+    texts = {
+        "track": "where is parcel {}",
+        "return": "send back item {}",
+        "hours": "open on day {}",
+    }
+    inside = [
+        Example(text.format(n), intent) for intent, text in texts.items() for n in range(per_intent)
+    ]
+    outside = [Example(f"sing song {n}", OUT_OF_SCOPE) for n in range(per_intent // 2)]
+    return training_set(inside + outside)
+
+
+QUICK = TrainingConfig(embedding=8, hidden=8, features=8, epochs=1)
+
+
+def test_a_small_set_is_certified_by_networks_that_had_not_seen_the_part_they_judge() -> None:
+    data = many(40)
+    *epochs, last = train(data, QUICK)
+    assert isinstance(last, Trained)
+    counted = last.artifact.calibration
+    assert counted is not None
+    assert (counted.basis, counted.inside, counted.outside) == ("cross_fitted", 120, 20)
+    assert len(epochs) == 2 + FOLDS
+    assert len(last.artifact.scope.inside.texts) == 120  # the served one knows them all
+
+
+def test_of_a_large_set_a_part_is_kept_that_the_network_never_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "FEWEST_TO_CERTIFY_APART", 100)
+    data = many(40)
+    *epochs, last = train(data, QUICK)
+    assert isinstance(last, Trained)
+    counted = last.artifact.calibration
+    assert counted is not None
+    assert (counted.basis, counted.inside, counted.outside) == ("held_out", 18, 7)
+    assert len(epochs) == 2
+    assert len(last.artifact.scope.inside.texts) == 102
+    assert last.artifact.card["data_hash"] == data_hash(data)
+
+
+def test_given_utterances_are_counted_without_those_that_were_trained_on() -> None:
+    data = many(15)
+    more = training_set(
+        [*data.examples[:4], Example("where is my hat", "track"), Example("sing", OUT_OF_SCOPE)]
+    )
+    *_, last = train(data, QUICK, calibration=more)
+    assert isinstance(last, Trained)
+    counted = last.artifact.calibration
+    assert counted is not None
+    assert (counted.basis, counted.inside, counted.outside, counted.seen) == ("given", 1, 1, 4)
+
+
+def test_a_handful_is_not_trained_on_five_times_for_nothing(trained: Trained) -> None:
+    assert trained.artifact.calibration is None
 
 
 def test_unusable_data_is_refused_with_every_reason() -> None:
