@@ -13,12 +13,15 @@ from app.database import assistant, model_versions
 from app.database.database import Database
 from app.dialogue.chatbot import Reading
 from app.dialogue.responses import ReplyBook
+from app.dialogue.routing import Grounds
+from app.dialogue.traffic import Traffic
 from app.errors import TwofoldError
-from intent.interface import IntentClassifier, IntentError
+from intent.interface import Certificate, IntentClassifier, IntentError, Promise
 
 POLL_SECONDS = 1.0
 
 LoadClassifier = Callable[[bytes], IntentClassifier]
+_Loaded = tuple[IntentClassifier, Certificate]
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +31,7 @@ class _Snapshot:
     """What one utterance is read with; replaced as a whole."""
 
     classifier: IntentClassifier | None = None
+    certificate: Certificate | None = None
     model_version: int | None = None
     epoch: int = 0
     replies: ReplyBook = field(default_factory=ReplyBook)
@@ -37,19 +41,27 @@ class _Snapshot:
 class LiveAssistant:
     """Follows promotions and edits, by this process or another, within a second or so."""
 
-    def __init__(self, database: Database, load: LoadClassifier) -> None:
+    def __init__(
+        self, database: Database, load: LoadClassifier, promise: Promise | None = None
+    ) -> None:
         self._database = database
         self._load = load
+        self._promise = promise or Promise()
+        self._traffic = Traffic()
         self._classifying = ClassifierThread()
         self._snapshot = _Snapshot()
         self._refreshing = asyncio.Lock()
-        self._tried: tuple[int, IntentClassifier] | None = None
+        self._tried: tuple[int, _Loaded] | None = None
         self._refused_epoch: int | None = None
         self._follower: asyncio.Task[None] | None = None
 
     @property
     def model_version(self) -> int | None:
         return self._snapshot.model_version
+
+    @property
+    def certificate(self) -> Certificate | None:
+        return self._snapshot.certificate
 
     @property
     def replies(self) -> ReplyBook:
@@ -71,7 +83,12 @@ class LiveAssistant:
         start = time.perf_counter()
         prediction = await self._classifying.classify(snapshot.classifier, text)
         milliseconds = (time.perf_counter() - start) * 1000
-        return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds)
+        self._traffic.note(in_scope=prediction.in_scope)
+        grounds = Grounds(
+            snapshot.certificate,
+            is_usual_traffic=self._traffic.is_within(snapshot.certificate),
+        )
+        return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds, grounds)
 
     async def try_out(self, number: int) -> None:
         """Load a version without serving it; a promotion that follows finds it ready.
@@ -79,7 +96,7 @@ class LiveAssistant:
         Raises DamagedArtifact when it could not be served, NotFound when it is not there."""
         data = await self._database.read(lambda c: model_versions.artifact(c, number))
         try:
-            self._tried = number, await asyncio.to_thread(self._load, data)
+            self._tried = number, await asyncio.to_thread(self._load_certified, data)
         except IntentError as error:
             raise model_versions.DamagedArtifact(
                 f"model version {number} cannot be loaded; train again"
@@ -93,16 +110,21 @@ class LiveAssistant:
             replies = old.replies
             if revision != old.revision:
                 replies = await self._database.read(assistant.reply_book)
-            classifier, number, epoch = old.classifier, old.model_version, old.epoch
+            served = old.classifier, old.certificate
+            number, epoch = old.model_version, old.epoch
             if live.epoch not in (old.epoch, self._refused_epoch):
                 loaded = await self._load_version(live.model_version)
                 if loaded is not None:
-                    classifier, number, epoch = loaded, live.model_version, live.epoch
+                    served, number, epoch = loaded, live.model_version, live.epoch
                 else:
                     self._refused_epoch = live.epoch
-            self._snapshot = _Snapshot(classifier, number, epoch, replies, revision)
+            self._snapshot = _Snapshot(*served, number, epoch, replies, revision)
 
-    async def _load_version(self, number: int | None) -> IntentClassifier | None:
+    def _load_certified(self, data: bytes) -> _Loaded:
+        classifier = self._load(data)
+        return classifier, classifier.certify(self._promise)
+
+    async def _load_version(self, number: int | None) -> _Loaded | None:
         if number is None:
             return None
         tried, self._tried = self._tried, None
@@ -110,12 +132,12 @@ class LiveAssistant:
             return tried[1]
         try:
             data = await self._database.read(lambda c: model_versions.artifact(c, number))
-            classifier = await asyncio.to_thread(self._load, data)
+            loaded = await asyncio.to_thread(self._load_certified, data)
         except (IntentError, model_versions.DamagedArtifact) as error:
             log.error("model version refused", model_version=number, error=str(error))
             return None
         log.info("model version live", model_version=number, bytes=len(data))
-        return classifier
+        return loaded
 
     async def _follow(self) -> None:
         while True:

@@ -122,7 +122,7 @@ async def running(
     database = open_database(settings)
     if settings.is_sqlite and sqlite_has_wal_reset_bug():
         log.info("this SQLite has the WAL-reset bug: we write through one connection")
-    live = LiveAssistant(database, load)
+    live = LiveAssistant(database, load, settings.promise)
     index = PassageIndex(database, passage_reader())
     chatbot = Chatbot(
         reader=live,

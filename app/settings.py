@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from intent.interface import Promise
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TWOFOLD_", env_file=".env", extra="ignore")
@@ -33,8 +35,15 @@ class Settings(BaseSettings):
     embedded_worker: bool = True
     """Train inside this server's process tree; false where `twofold worker` runs beside it."""
 
-    instant_threshold: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Least confidence for an instant answer."""
+    # The promise that instant answers are held to, see docs/decisions/0023.
+    max_wrong_instant: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Of the instant answers, the share that may be wrong."""
+    promise_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """How sure that must be, over the draw of the utterances that it was tested on."""
+    least_in_scope: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of the messages, the share that is in scope at least; with more, the promise holds, too."""
+    instant_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least confidence for an instant answer, instead of a promise."""
 
     generators: str = "embedded"
     """The chain, first choice first, comma-separated: embedded, remote, local, seq2seq. A
@@ -142,6 +151,10 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         return self.database_url or f"sqlite:///{(self.data_dir / 'twofold.db').absolute()}"
+
+    @property
+    def promise(self) -> Promise:
+        return Promise(self.max_wrong_instant, self.promise_confidence, self.least_in_scope)
 
     @property
     def is_sqlite(self) -> bool:

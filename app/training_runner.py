@@ -108,6 +108,7 @@ class TrainingRunner:
                 intents=len(saved["intents"]),
                 examples=sum(saved["intents"].values()),
                 evaluation=saved["evaluation"] or {},
+                calibration=saved.get("calibration"),
                 training_job_id=job.id,
             )
             return training_jobs.close(connection, job, JobStatus.SUCCEEDED, model_version=number)

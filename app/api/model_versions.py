@@ -1,5 +1,7 @@
 """Model versions: what was trained, which one is live, promote and roll back."""
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -7,9 +9,12 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import StrictInt
 
 from app.api.auth import Admin, admin
+from app.api.certificates import WholeCertificate
 from app.api.dependencies import App, In, Out
 from app.api.strict_json import StrictRoute
 from app.database import model_versions
+from intent.certificate import Calibration, certify
+from intent.interface import Promise
 
 router = APIRouter(
     prefix="/admin/model-versions",
@@ -31,6 +36,8 @@ class Version(Out):
     examples: int
     data_hash: str
     evaluation: dict[str, Any]
+    certificate: WholeCertificate
+    """For the promise in the settings, which is what instant answers are held to."""
     training_job: str | None
 
 
@@ -56,9 +63,10 @@ async def index(app: App) -> VersionList:
     versions, live = await app.database.read(
         lambda c: (model_versions.everything(c), model_versions.live(c))
     )
-    return VersionList(
-        items=[_shown(one, live) for one in versions], live=live.model_version, epoch=live.epoch
+    items = await asyncio.to_thread(
+        lambda: [_shown(one, live, app.settings.promise) for one in versions]
     )
+    return VersionList(items=items, live=live.model_version, epoch=live.epoch)
 
 
 @router.get("/{number}")
@@ -66,7 +74,7 @@ async def show(number: Number, app: App) -> Version:
     version, live = await app.database.read(
         lambda c: (model_versions.get(c, number), model_versions.live(c))
     )
-    return _shown(version, live)
+    return await asyncio.to_thread(_shown, version, live, app.settings.promise)
 
 
 @router.post("/{number}/promote")
@@ -98,7 +106,12 @@ async def _switch(app: App, live: model_versions.Live) -> Live:
     return Live(live=live.model_version, epoch=live.epoch)
 
 
-def _shown(version: model_versions.ModelVersion, live: model_versions.Live) -> Version:
+def _shown(
+    version: model_versions.ModelVersion, live: model_versions.Live, promise: Promise
+) -> Version:
+    counted = None
+    with suppress(ValueError):  # of an older release, or damaged: then nothing is certified
+        counted = Calibration.from_json(version.calibration)
     return Version(
         number=version.number,
         live=version.number == live.model_version,
@@ -109,5 +122,6 @@ def _shown(version: model_versions.ModelVersion, live: model_versions.Live) -> V
         examples=version.examples,
         data_hash=version.data_hash,
         evaluation=dict(version.evaluation),
+        certificate=WholeCertificate.of(certify(counted, promise)),
         training_job=version.training_job_id,
     )

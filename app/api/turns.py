@@ -13,13 +13,14 @@ from pydantic import Field
 
 from app.api import admission, sse
 from app.api.auth import User
+from app.api.certificates import Certificate
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out, Services
 from app.api.sse import Event
 from app.api.strict_json import CleanText, StrictRoute
 from app.database import conversations, turns
 from app.dialogue import turn as domain
 from app.dialogue.responses import ReplyBook
-from app.dialogue.routing import Cause, Route
+from app.dialogue.routing import Basis, Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
@@ -60,6 +61,9 @@ class Decision(Out):
     intent_title: str | None
     confidence: float
     threshold: float
+    """What `assurance` had to reach for an instant answer, and what `basis` says it rests on."""
+    assurance: float
+    basis: Basis
     margin: float
     alternatives: list[Alternative]
 
@@ -142,12 +146,16 @@ class Prediction(Out):
     intent: str
     confidence: float
     in_scope: bool
+    scope_score: float
+    assurance: float
     ranking: list[Ranked]
 
 
 class Explanation(Out):
     decision: Decision
     prediction: Prediction | None
+    certificate: Certificate | None
+    """Of the live model version."""
 
 
 @router.post(
@@ -271,6 +279,7 @@ async def explain(question: Question, principal: User, app: App) -> Explanation:
     return Explanation(
         decision=_decision(decision, app.live.replies),
         prediction=Prediction.model_validate(prediction) if prediction else None,
+        certificate=Certificate.of(app.live.certificate) if app.live.certificate else None,
     )
 
 
@@ -403,6 +412,8 @@ def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:
         intent_title=replies.title(decision.intent) if decision.intent else None,
         confidence=decision.confidence,
         threshold=decision.threshold,
+        assurance=decision.assurance,
+        basis=decision.basis,
         margin=decision.margin,
         alternatives=[
             Alternative(

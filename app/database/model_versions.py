@@ -22,6 +22,8 @@ class ModelVersion:
     intents: int
     examples: int
     evaluation: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None
+    """What was counted on utterances that the network never saw."""
     training_job_id: str | None
     created_at: datetime
 
@@ -46,6 +48,7 @@ def add(
     intents: int,
     examples: int,
     evaluation: Mapping[str, Any],
+    calibration: Mapping[str, Any] | None = None,
     training_job_id: str | None,
 ) -> int:
     """Returns the number of the new version."""
@@ -58,6 +61,7 @@ def add(
             intents=intents,
             examples=examples,
             evaluation=dict(evaluation),
+            calibration=calibration,
             training_job_id=training_job_id,
             created_at=now(),
         )
@@ -181,6 +185,7 @@ def _from_row(row: Row[Any]) -> ModelVersion:
         intents=row.intents,
         examples=row.examples,
         evaluation=row.evaluation,
+        calibration=row.calibration,
         training_job_id=row.training_job_id,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
     )

@@ -232,6 +232,7 @@ model_versions = Table(
     Column("intents", Integer, nullable=False),
     Column("examples", Integer, nullable=False),
     Column("evaluation", JSON, nullable=False),
+    Column("calibration", JSON(none_as_null=True)),  # None: of an older release, or nothing counted
     Column("training_job_id", String(32)),
     Column("created_at", Double, nullable=False),
     sqlite_autoincrement=True,

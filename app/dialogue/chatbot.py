@@ -15,7 +15,7 @@ from math import inf
 from typing import Protocol
 
 from app.dialogue.responses import ReplyBook
-from app.dialogue.routing import Cause, Decision, Route, RoutingPolicy
+from app.dialogue.routing import NO_GROUNDS, Cause, Decision, Grounds, Route, RoutingPolicy
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import Reply, Timing, Turn, TurnJournal, TurnStatus, Verdict
 from app.dialogue.wording import APOLOGY, ask_which, chosen_option
@@ -48,6 +48,7 @@ class Reading:
     model_version: int | None
     replies: ReplyBook
     classify_ms: float
+    grounds: Grounds = NO_GROUNDS
 
 
 class Reader(Protocol):
@@ -138,7 +139,9 @@ class Chatbot:
         """Route this utterance and, unless it is open-ended, word the reply. Pure."""
         picked = chosen_option(text, state.pending)
         decision = (
-            self.policy.chosen(picked) if picked else self.policy.choose(reading.prediction, state)
+            self.policy.chosen(picked)
+            if picked
+            else self.policy.choose(reading.prediction, state, reading.grounds)
         )
         match decision.route:
             case Route.INSTANT:

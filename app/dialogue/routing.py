@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from app.dialogue.state import DialogueState
-from intent.interface import Prediction
+from intent.interface import Certificate, OperatingPoint, Prediction
 
 
 class Route(StrEnum):
@@ -26,6 +26,15 @@ class Cause(StrEnum):
     NO_MODEL_VERSION = "no_model_version"  # nothing is trained or promoted yet
 
 
+class Basis(StrEnum):
+    """What the threshold of a decision rests on."""
+
+    CERTIFIED = "certified"
+    UNCERTIFIED = "uncertified"  # the safe default
+    OTHER_TRAFFIC = "other_traffic"  # certified, but less is in scope of late than was promised for
+    FIXED = "fixed"  # by the operator
+
+
 @dataclass(frozen=True, slots=True)
 class Alternative:
     intent: str
@@ -39,9 +48,13 @@ class Decision:
     intent: str | None
     confidence: float
     threshold: float
+    """What `assurance` had to reach for an instant answer."""
     margin: float
     """Confidence of the best intent above the second."""
     alternatives: tuple[Alternative, ...] = ()
+    assurance: float = 0.0
+    """The prediction's where the threshold is certified, else its confidence."""
+    basis: Basis = Basis.FIXED
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +65,8 @@ class Decision:
             "threshold": self.threshold,
             "margin": self.margin,
             "alternatives": [[one.intent, one.confidence] for one in self.alternatives],
+            "assurance": self.assurance,
+            "basis": self.basis.value,
         }
 
     @classmethod
@@ -64,53 +79,118 @@ class Decision:
             threshold=value["threshold"],
             margin=value["margin"],
             alternatives=tuple(Alternative(*pair) for pair in value["alternatives"]),
+            # Rows of older releases: a fixed threshold of the confidence.
+            assurance=value.get("assurance", value["confidence"]),
+            basis=Basis(value.get("basis", Basis.FIXED)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What instant answers may rest on now. Whoever wants to save more, or to be more careful,
+    names another certified `point`; without one, the loosest counts."""
+
+    certificate: Certificate | None = None
+    point: OperatingPoint | None = None
+    is_usual_traffic: bool = True
+    """Whether as much of it is in scope as the certificate takes for granted."""
+
+    def threshold(self, intent: str) -> float | None:
+        """None where nothing is certified. Never looser than the certificate allows."""
+        if self.certificate is None or self.certificate.point is None:
+            return None
+        certified = self.certificate.point.threshold
+        wanted = self.point.threshold if self.point else certified
+        return max(certified, wanted, self.certificate.floors.get(intent, 0.0))
+
+
+NO_GROUNDS = Grounds()
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingPolicy:
     """Instant when sure; ask back, once, when two intents share the confidence; else generate."""
 
-    instant_threshold: float = 0.8
+    instant_threshold: float | None = None
+    """Least confidence for an instant answer, whatever is certified; None leaves it to the
+    certificate."""
+    safe_threshold: float = 0.8
+    """The same where nothing is certified."""
     clarify_threshold: float = 0.6
     """Least confidence of the best two together to ask which of them it is."""
     least_share_of_second: float = 0.1
     """A runner-up with less than this share of the best one's confidence is no rival."""
 
-    def choose(self, prediction: Prediction | None, state: DialogueState) -> Decision:
+    def choose(
+        self, prediction: Prediction | None, state: DialogueState, grounds: Grounds = NO_GROUNDS
+    ) -> Decision:
         """`prediction` is None while no model version is live."""
         if prediction is None:
+            basis, threshold = self._without_certificate()
             return Decision(
-                Route.GENERATE, Cause.NO_MODEL_VERSION, None, 0.0, self.instant_threshold, 0.0
+                Route.GENERATE,
+                Cause.NO_MODEL_VERSION,
+                None,
+                0.0,
+                threshold,
+                0.0,
+                basis=basis,
             )
-        route, cause = self._route(prediction, state)
-        best, second = prediction.confidence, _confidence_of_second(prediction)
+        basis, threshold, assurance, is_sure = self._judge(prediction, grounds)
+        if is_sure:
+            route, cause = Route.INSTANT, Cause.CONFIDENT
+        else:
+            route, cause = self._route_unsure(prediction, state)
         return Decision(
             route=route,
             cause=cause,
             intent=prediction.intent,
-            confidence=best,
-            threshold=self.instant_threshold,
-            margin=best - second,
+            confidence=prediction.confidence,
+            threshold=threshold,
+            margin=prediction.confidence - _confidence_of_second(prediction),
             alternatives=tuple(
                 Alternative(one.intent, one.confidence) for one in prediction.ranking[:3]
             ),
+            assurance=assurance,
+            basis=basis,
         )
 
-    def _route(self, prediction: Prediction, state: DialogueState) -> tuple[Route, Cause]:
+    def chosen(self, intent: str) -> Decision:
+        """The user picked this intent from a clarification."""
+        basis, threshold = self._without_certificate()
+        return Decision(
+            Route.INSTANT, Cause.CHOSEN, intent, 1.0, threshold, 1.0, assurance=1.0, basis=basis
+        )
+
+    def _judge(self, prediction: Prediction, grounds: Grounds) -> tuple[Basis, float, float, bool]:
+        """The basis and its threshold, what has to reach it, and whether it does."""
+        basis, threshold = self._without_certificate()
+        confidence = prediction.confidence
+        is_sure = prediction.in_scope and confidence >= threshold
+        if basis is Basis.FIXED:
+            return basis, threshold, confidence, is_sure
+        certified = grounds.threshold(prediction.intent)
+        if certified is None:
+            return basis, threshold, confidence, is_sure
+        assured = prediction.assurance >= certified
+        if grounds.is_usual_traffic:
+            return Basis.CERTIFIED, certified, prediction.assurance, assured
+        # Outside of what is certified both must be convinced.
+        return Basis.OTHER_TRAFFIC, certified, prediction.assurance, assured and is_sure
+
+    def _without_certificate(self) -> tuple[Basis, float]:
+        if self.instant_threshold is not None:
+            return Basis.FIXED, self.instant_threshold
+        return Basis.UNCERTIFIED, self.safe_threshold
+
+    def _route_unsure(self, prediction: Prediction, state: DialogueState) -> tuple[Route, Cause]:
         best, second = prediction.confidence, _confidence_of_second(prediction)
         if not prediction.in_scope:
             return Route.GENERATE, Cause.OUT_OF_SCOPE
-        if best >= self.instant_threshold:
-            return Route.INSTANT, Cause.CONFIDENT
         rivals = second >= self.least_share_of_second * best
         if rivals and best + second >= self.clarify_threshold and not state.pending:
             return Route.CLARIFY, Cause.CLOSE_INTENTS
         return Route.GENERATE, Cause.UNSURE
-
-    def chosen(self, intent: str) -> Decision:
-        """The user picked this intent from a clarification."""
-        return Decision(Route.INSTANT, Cause.CHOSEN, intent, 1.0, self.instant_threshold, 1.0)
 
 
 def _confidence_of_second(prediction: Prediction) -> float:

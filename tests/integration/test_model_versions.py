@@ -7,10 +7,26 @@ from sqlalchemy import select, update
 from app.database import model_versions
 from app.database.database import Database
 from app.database.tables import model_versions as versions_table
-from intent.interface import ArtifactError
-from tests.fakes import FakeClassifier
+from intent.certificate import Calibration, certify
+from intent.interface import ArtifactError, Promise
+from tests.fakes import FakeClassifier, prediction
 from tests.integration.conftest import PREDICTIONS, Served, serving
 from tests.integration.routes import assert_problem
+
+COUNTED = Calibration(
+    basis="held_out",
+    thresholds=(0.9, 0.5),
+    expected=((0.8, 0.001, 0.01), (0.9, 0.01, 0.1)),
+    floors=(("greet", 0.95),),
+    inside=1_000,
+    outside=100,
+    answered=(800, 900),
+    wrong=(0, 10),
+    let_through=(0, 10),
+    all_wrong=20,
+    intents=4,
+    in_scope=(950, 20),
+)
 
 
 def test_promoting_and_rolling_back_decide_which_version_answers(served: Served) -> None:
@@ -118,7 +134,7 @@ def test_what_another_process_promotes_and_writes_is_seen_without_a_restart(
         pass  # its follower looks every second; the test's time limit ends a wait in vain
 
 
-def _add_version(served: Served, artifact: bytes) -> int:
+def _add_version(served: Served, artifact: bytes, calibration: dict | None = None) -> int:
     return served.services.database.write_now(
         lambda c: model_versions.add(
             c,
@@ -127,6 +143,7 @@ def _add_version(served: Served, artifact: bytes) -> int:
             intents=4,
             examples=9,
             evaluation={"accuracy": 0.95},
+            calibration=calibration,
             training_job_id=None,
         )
     )
@@ -164,3 +181,77 @@ def _get(served: Served, url: str) -> dict:
     got = served.client.get(url, headers=served.admin)
     assert got.status_code == 200, got.text
     return got.json()
+
+
+def test_a_version_shows_what_its_instant_answers_are_worth(served: Served) -> None:
+    number = _add_version(served, b"counted", calibration=COUNTED.to_json())
+    certificate = _get(served, f"/admin/model-versions/{number}")["certificate"]
+    assert certificate["certified"]
+    assert certificate["promise"] == {
+        "max_wrong_instant": 0.05,
+        "confidence": 0.9,
+        "least_in_scope": 0.9,
+    }
+    assert certificate["point"]["threshold"] == 0.5
+    assert [one["threshold"] for one in certificate["points"]] == [0.9, 0.5]
+    assert (certificate["inside"], certificate["outside"]) == (1_000, 100)
+    assert len(certificate["curve"]) == 2
+    assert certificate["floors"] == {"greet": 0.95}
+
+
+def test_versions_without_counts_or_with_damaged_ones_are_uncertified(served: Served) -> None:
+    damaged = _add_version(served, b"damaged", calibration=COUNTED.to_json() | {"inside": 3})
+    for number in (1, damaged):
+        certificate = _get(served, f"/admin/model-versions/{number}")["certificate"]
+        assert (certificate["certified"], certificate["doubt"]) == (False, "nothing_unseen")
+    assert len(_get(served, "/admin/model-versions")["items"]) == 2
+
+
+def test_the_settings_say_what_is_promised(settings) -> None:
+    strict = settings.model_copy(update={"max_wrong_instant": 0.001})
+    with serving(strict) as served:
+        number = _add_version(served, b"counted", calibration=COUNTED.to_json())
+        certificate = _get(served, f"/admin/model-versions/{number}")["certificate"]
+        assert certificate["promise"]["max_wrong_instant"] == 0.001
+        assert not certificate["certified"]
+        assert certificate["doubt"] in ("too_few", "too_many_wrong")
+
+
+def test_a_certified_version_answers_by_its_certificate(settings) -> None:
+    """The same code decides for a turn and for a question about it."""
+    predictions = {
+        "hello": prediction(("greet", 0.99), ("goodbye", 0.01), assurance=0.9),
+        "bye": prediction(("goodbye", 0.7), ("greet", 0.1), assurance=0.6),
+        "farewell": prediction(("goodbye", 0.99), ("greet", 0.01), assurance=0.4),
+    }
+    certificate = certify(COUNTED, Promise())
+    with serving(settings, load=lambda _: FakeClassifier(predictions, certificate)) as served:
+        for text, route, threshold in (
+            ("hello", "generate", 0.95),  # the intent's own floor
+            ("bye", "instant", 0.5),
+            ("farewell", "generate", 0.5),
+        ):
+            asked = served.client.post("/v1/route", json={"text": text}, headers=served.user)
+            decision = asked.json()["decision"]
+            assert decision == served.say(served.conversation(), text).json()["decision"]
+            assert (decision["route"], decision["threshold"]) == (route, threshold)
+            assert (decision["basis"], decision["assurance"]) == (
+                "certified",
+                predictions[text].assurance,
+            )
+            assert asked.json()["certificate"]["point"]["threshold"] == 0.5
+
+
+def test_an_uncertified_version_answers_by_the_safe_threshold_and_says_so(served: Served) -> None:
+    asked = served.client.post("/v1/route", json={"text": "hello"}, headers=served.user).json()
+    assert (asked["decision"]["basis"], asked["decision"]["threshold"]) == ("uncertified", 0.8)
+    assert asked["decision"]["assurance"] == asked["decision"]["confidence"] == 0.95
+    assert asked["certificate"]["doubt"] == "nothing_unseen"
+
+
+def test_a_fixed_threshold_replaces_the_promise(settings) -> None:
+    fixed = settings.model_copy(update={"instant_threshold": 0.99})
+    with serving(fixed) as served:
+        decision = served.say(served.conversation(), "hello").json()["decision"]
+        assert (decision["basis"], decision["threshold"]) == ("fixed", 0.99)
+        assert decision["route"] == "generate"

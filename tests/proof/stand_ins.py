@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from generator.interface import ChatMessage, Limits, Passage, Piece
-from intent.interface import Prediction
+from intent.interface import Certificate, Doubt, Prediction, Promise
 from tests.fakes import NOTHING, prediction
 from tests.proof.points import Points
 
@@ -24,6 +24,9 @@ GREETINGS = ("Hello!", "Hi there!", "Good day!", "Welcome!", "Nice to see you!")
 class ByFirstWord:
     intents = ("greet",)
     card: dict[str, Any] = {"intents": {}}  # noqa: RUF012 - nobody writes to it
+
+    def certify(self, promise: Promise) -> Certificate:
+        return Certificate(promise, doubt=Doubt.NOTHING_UNSEEN)
 
     def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:
         sure = prediction(("greet", 0.97), ("other", 0.03))

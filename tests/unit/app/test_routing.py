@@ -5,9 +5,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.dialogue.routing import Cause, Decision, Route, RoutingPolicy
+from app.dialogue.routing import NO_GROUNDS, Basis, Cause, Decision, Grounds, Route, RoutingPolicy
 from app.dialogue.state import DialogueState, Option
-from intent.interface import Prediction, RankedIntent
+from intent.interface import Certificate, OperatingPoint, Prediction, Promise, RankedIntent
 from tests.fakes import prediction
 
 shares = st.floats(0, 1)
@@ -18,10 +18,28 @@ names = st.text(min_size=1, max_size=20)
 def predictions(draw: st.DrawFn) -> Prediction:
     confidences = sorted(draw(st.lists(shares, min_size=1, max_size=6)), reverse=True)
     ranking = tuple(RankedIntent(f"intent_{n}", one) for n, one in enumerate(confidences))
-    return Prediction(ranking[0].intent, ranking[0].confidence, ranking, draw(st.booleans()))
+    return Prediction(
+        ranking[0].intent,
+        ranking[0].confidence,
+        ranking,
+        draw(st.booleans()),
+        assurance=draw(shares),
+    )
 
 
 policies = st.builds(RoutingPolicy, instant_threshold=shares, least_share_of_second=shares)
+points = st.lists(shares, min_size=1, max_size=4, unique=True).map(
+    lambda found: tuple(
+        OperatingPoint(threshold, answered=0.9, let_through=0.1, wrong=0.03)
+        for threshold in sorted(found, reverse=True)
+    )
+)
+certificates = st.builds(
+    Certificate,
+    promise=st.just(Promise()),
+    points=points,
+    floors=st.dictionaries(st.just("intent_0"), shares),
+)
 states = st.builds(
     DialogueState,
     pending=st.lists(st.builds(Option, names, names), max_size=3).map(tuple),
@@ -36,6 +54,8 @@ decisions = st.builds(
     confidence=shares,
     threshold=shares,
     margin=shares,
+    assurance=shares,
+    basis=st.sampled_from(Basis),
     alternatives=predictions().map(
         lambda one: RoutingPolicy().choose(one, DialogueState()).alternatives
     ),
@@ -99,6 +119,70 @@ def test_a_stricter_threshold_never_makes_an_answer_instant(
         for bound in sorted((one, other))
     )
     assert strict is not Route.INSTANT or loose is Route.INSTANT
+
+
+@given(predictions(), states, certificates, st.booleans())
+def test_a_certified_answer_is_as_assured_as_the_certificate_wants(
+    given_prediction: Prediction, state: DialogueState, certificate: Certificate, usual: bool
+) -> None:
+    grounds = Grounds(certificate, is_usual_traffic=usual)
+    decision = RoutingPolicy().choose(given_prediction, state, grounds)
+    assert certificate.point is not None
+    least = max(certificate.point.threshold, certificate.floors.get(given_prediction.intent, 0))
+    assert (decision.threshold, decision.assurance) == (least, given_prediction.assurance)
+    if decision.route is Route.INSTANT:
+        assert given_prediction.assurance >= least
+    if usual:
+        assert decision.basis is Basis.CERTIFIED
+        assert (decision.route is Route.INSTANT) == (given_prediction.assurance >= least)
+
+
+@given(predictions(), states, certificates)
+def test_traffic_that_nothing_is_certified_for_needs_both_to_be_sure(
+    given_prediction: Prediction, state: DialogueState, certificate: Certificate
+) -> None:
+    policy, elsewhere = RoutingPolicy(), Grounds(certificate, is_usual_traffic=False)
+    certified = policy.choose(given_prediction, state, Grounds(certificate)).route
+    safe = policy.choose(given_prediction, state).route
+    decision = policy.choose(given_prediction, state, elsewhere)
+    both = certified is Route.INSTANT and safe is Route.INSTANT
+    assert (decision.route is Route.INSTANT) == both
+    assert decision.basis is Basis.OTHER_TRAFFIC
+
+
+@given(predictions(), states, certificates, shares)
+def test_a_point_may_be_stricter_and_is_never_looser_than_the_certificate(
+    given_prediction: Prediction, state: DialogueState, certificate: Certificate, bound: float
+) -> None:
+    point = OperatingPoint(bound, answered=0.5, let_through=0.0, wrong=0.0)
+    policy = RoutingPolicy()
+    usual = policy.choose(given_prediction, state, Grounds(certificate))
+    moved = policy.choose(given_prediction, state, Grounds(certificate, point))
+    assert moved.threshold >= max(usual.threshold, bound)
+    assert moved.route is not Route.INSTANT or usual.route is Route.INSTANT
+
+
+@given(shares, predictions(), states, certificates)
+def test_a_fixed_threshold_counts_whatever_is_certified(
+    bound: float, given_prediction: Prediction, state: DialogueState, certificate: Certificate
+) -> None:
+    policy = RoutingPolicy(instant_threshold=bound)
+    fixed = policy.choose(given_prediction, state, Grounds(certificate))
+    assert fixed == policy.choose(given_prediction, state)
+    assert fixed.basis is Basis.FIXED
+
+
+def test_without_a_certificate_the_safe_threshold_counts_and_says_so() -> None:
+    uncertified = Grounds(Certificate(Promise()))
+    for grounds in (NO_GROUNDS, uncertified):
+        decision = RoutingPolicy().choose(CLOSE, DialogueState(), grounds)
+        assert (decision.basis, decision.threshold) == (Basis.UNCERTIFIED, 0.8)
+
+
+def test_a_decision_of_an_older_release_had_a_fixed_threshold() -> None:
+    new = RoutingPolicy(instant_threshold=0.7).choose(CLOSE, DialogueState())
+    old = {name: one for name, one in new.to_json().items() if name not in ("assurance", "basis")}
+    assert Decision.from_json(old) == new
 
 
 def test_two_close_intents_make_it_ask_back() -> None:
