@@ -102,6 +102,12 @@ def test_an_operator_teaches_it_something_new(demo: Server, page: Page, browser:
     promote.click()
     expect(page.get_by_test_id("promoted").first).to_be_visible(timeout=REPLY_MS)
 
+    page.goto(f"{demo.url}/admin#versions")
+    certificate = page.get_by_test_id("certificate").first
+    certificate.get_by_text("Promise").click()
+    expect(certificate.get_by_test_id("certificate-says")).not_to_be_empty()
+    expect(certificate.get_by_test_id("risk-coverage")).to_be_visible()
+
     visitor = browser.new_context().new_page()
     visitor.goto(demo.url)
     turn = say(visitor, question)

@@ -201,6 +201,6 @@ function curves(history, epochs) {
       format: (value) => percent(value),
       series: [{ name: "validation", kind: "second", values: of("valid_accuracy") }],
     }),
-    again > 0 && h("p", { class: "quiet across", testid: "trained-again" }, `From epoch ${again + 1} on it learns anew, now from all examples: none is kept back to check it.`),
+    again > 0 && h("p", { class: "quiet across", testid: "trained-again" }, `From epoch ${again + 1} on it learns anew, now from all examples. Later starts leave a part out, to certify the answers by it.`),
   ].filter(Boolean);
 }

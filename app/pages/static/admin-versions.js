@@ -1,6 +1,7 @@
 // Model versions: what each is worth, which one is live, promote and roll back.
 
 import { api, at } from "./api.js";
+import { certificateOf } from "./certificate.js";
 import { attempt, confirmed, h, problemLine, toast } from "./dom.js";
 import { bytes, count, dateTime, percent } from "./format.js";
 
@@ -41,6 +42,7 @@ export class VersionsSection {
       h("p", { class: "figure" }, h("b", { testid: "accuracy" }, Number.isFinite(accuracy) ? percent(accuracy, 1) : "–"), h("small", {}, interval ? `right (${interval})` : "right in its evaluation")),
       h("p", { class: "quiet" }, `${dateTime(version.created_at)} · ${count(version.examples, "example")} · ${count(version.intents, "intent")} · ${bytes(version.size_bytes)}`),
       version.live ? h("span", { class: "quiet" }, "answers the chats") : promote,
+      certificateOf(version),
       h("details", {}, h("summary", {}, "Evaluation"), facts(version)),
       line,
     );

@@ -19,11 +19,18 @@ const ROUTES = {
   generate: "Open-ended: handed to the generator",
 };
 
+const BASES = {
+  certified: "certified threshold",
+  other_traffic: "certified threshold, and more care, as much of late is out of scope,",
+  uncertified: "usual threshold, as nothing is certified,",
+  fixed: "threshold",
+};
+
 const CAUSES = {
-  confident: (d) => `Sure enough: ${percent(d.confidence)} reaches the threshold of ${percent(d.threshold)}.`,
+  confident: (d) => `Sure enough: ${percent(d.assurance)} reaches the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
   chosen: () => "You picked this yourself.",
   close_intents: (d) => `Two intents are close to each other, only ${percent(d.margin)} apart, so it asked back.`,
-  unsure: (d) => `Not sure enough: ${percent(d.confidence)} is below the threshold of ${percent(d.threshold)}.`,
+  unsure: (d) => `Not sure enough: ${percent(d.assurance)} for the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
   out_of_scope: () => "Resembles nothing the network was taught, so the generator took it.",
   no_reply: () => "The intent is known, but has no reply that can be said.",
   no_model_version: () => "No model version is live yet.",
