@@ -158,13 +158,13 @@ class Bench:
     def accuracy(
         self, name: str, folder: Path, shots: Sequence[int], seeds: Sequence[int]
     ) -> Iterator[Figure]:
-        test = _with_strangers(read(folder / "test.jsonl"), folder / "oos_test.jsonl")
+        test = with_strangers(read(folder / "test.jsonl"), folder / "oos_test.jsonl")
         for shot in shots:
             source = folder / (f"train_{shot}.jsonl" if shot else "train.jsonl")
             if not source.exists():
                 self.log.print(f"skipped {name} with {shot} an intent: no {source.name}")
                 continue
-            data, valid = read(source), None if shot else _validation(folder)
+            data, valid = read(source), None if shot else validation(folder)
             row = f"{name}, {f'{shot} an intent' if shot else 'all'}"
             for engine in self.engines:
                 for seed in seeds if engine.uses_seed else seeds[:1]:
@@ -181,7 +181,7 @@ class Bench:
                     yield from found
 
     def cost(self, name: str, folder: Path, seed: int) -> Iterator[Figure]:
-        data, valid = read(folder / "train.jsonl"), _validation(folder)
+        data, valid = read(folder / "train.jsonl"), validation(folder)
         small = _part(data)
         few = f"{len(small.intents)} intents × {EXAMPLES_OF_EACH} examples of {name}"
         served: dict[str, Fitted] = {}
@@ -231,11 +231,11 @@ def _training_time(row: str, engine: EngineUnderTest, fitted: Fitted, seed: int)
     return Figure("Cost", f"{row}: training", engine.title, fitted.cpu_seconds, "CPU-s", seed)
 
 
-def _validation(folder: Path) -> TrainingSet:
-    return _with_strangers(read(folder / "valid.jsonl"), folder / "oos_valid.jsonl")
+def validation(folder: Path) -> TrainingSet:
+    return with_strangers(read(folder / "valid.jsonl"), folder / "oos_valid.jsonl")
 
 
-def _with_strangers(data: TrainingSet, path: Path) -> TrainingSet:
+def with_strangers(data: TrainingSet, path: Path) -> TrainingSet:
     if not path.exists():
         return data
     strangers = (replace(example, intent=OUT_OF_SCOPE) for example in _all_examples(path))
