@@ -1,0 +1,327 @@
+"""The reader with torch, as it learns; `generator.reader` serves it.
+
+The layers are those of MiniLM (Wang et al. 2020), begun at sentence-transformers'
+all-MiniLM-L6-v2. A page is encoded by itself; a question's upper layers look at the page's keys
+and values beside their own (as in DeFormer, Cao et al. 2020, where they do so both ways). The
+heads that score sentences are new.
+
+Shapes: P pages, S sentences of the largest, L tokens of the longest; Q questions, T tokens of
+the longest; N pairs of the two; D width, H heads, d = D / H.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from generator.reader_graph import ABSENT, ReaderShape
+from generator.teaching.lesson import TeachingError
+from generator.teaching.tokens import PageBatch
+
+EPSILON = 1e-12
+ROW_QUESTIONS = 8
+"""So many questions are read beside a page at once; the last row of a page has empty places."""
+BASE_NAMES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "inner_norm": "output.LayerNorm",
+}
+
+
+class States(NamedTuple):
+    """Of texts, each encoded by itself."""
+
+    last: Tensor  # (B, T, D)
+    low: Tensor  # (B, T, D), into the first layer that reads together
+    keys: list[Tensor]  # (B, H, T, d) for each layer that reads together
+    values: list[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Pages, encoded."""
+
+    batch: PageBatch
+    states: States
+    vectors: Tensor  # (P, S, D)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions, encoded by themselves."""
+
+    present: Tensor  # (Q, T) bool
+    low: Tensor  # (Q, T, D)
+    vectors: Tensor  # (Q, D)
+
+
+class ReaderLayer(nn.Module):
+    def __init__(self, shape: ReaderShape) -> None:
+        super().__init__()
+        self._heads = shape.heads
+        self.query = nn.Linear(shape.width, shape.width)
+        self.key = nn.Linear(shape.width, shape.width)
+        self.value = nn.Linear(shape.width, shape.width)
+        self.output = nn.Linear(shape.width, shape.width)
+        self.attention_norm = nn.LayerNorm(shape.width, EPSILON)
+        self.up = nn.Linear(shape.width, shape.inner)
+        self.down = nn.Linear(shape.inner, shape.width)
+        self.inner_norm = nn.LayerNorm(shape.width, EPSILON)
+
+    def projected(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, (B, H, T, d); the query is scaled."""
+        batch, tokens, width = states.shape
+        size = width // self._heads
+        query, key, value = (
+            projection(states).view(batch, tokens, self._heads, size).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        return query * size**-0.5, key, value
+
+    def rest(self, states: Tensor, attended: Tensor) -> Tensor:
+        """What follows attention (B, H, T, d)."""
+        joined = attended.transpose(1, 2).flatten(2)
+        states = self.attention_norm(states + self.output(joined))
+        result: Tensor = self.inner_norm(states + self.down(functional.gelu(self.up(states))))
+        return result
+
+
+class ReaderNetwork(nn.Module):
+    def __init__(self, shape: ReaderShape, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.shape, self._dropout = shape, dropout
+        width = shape.width
+        self.words = nn.Embedding(shape.vocabulary, width)
+        self.positions = nn.Embedding(shape.positions, width)
+        self.kinds = nn.Embedding(2, width)
+        self.embedding_norm = nn.LayerNorm(width, EPSILON)
+        self.layers = nn.ModuleList(ReaderLayer(shape) for _ in range(shape.layers))
+        self.of_passage = nn.Parameter(torch.zeros(shape.layers, width))
+        self.score = _head(4 * width + 2, width)
+        self.nothing = _head(2 * width, width // 2)
+        self.closeness = nn.Parameter(torch.tensor(3.0))
+        self.looked = nn.Parameter(torch.zeros(2 * shape.heads))
+        # Words that no question holds stay comparable with those that are taught.
+        self.words.weight.requires_grad = False
+        self.positions.weight.requires_grad = False
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Those that the base does not have."""
+        heads = [*self.score.parameters(), *self.nothing.parameters()]
+        return [*heads, self.of_passage, self.closeness, self.looked]
+
+    def halve(self) -> None:
+        """To bfloat16, but for what scores: that is small, and its sums are not."""
+        self.bfloat16()
+        self.score.float()
+        self.nothing.float()
+        self.closeness.data = self.closeness.data.float()
+        self.looked.data = self.looked.data.float()
+
+    def encode(self, ids: Tensor, present: Tensor) -> States:
+        """Each text (B, T) by itself."""
+        states = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.kinds.weight[0]
+        states = functional.dropout(self.embedding_norm(states), self._dropout, self.training)
+        padding = _padding(present, states.dtype)
+        low, keys, values = states, [], []
+        for number, layer in enumerate(self._layers()):
+            if number == self.shape.alone:
+                low = states
+            query, key, value = layer.projected(states)
+            if number in self.shape.together:
+                keys.append(key)
+                values.append(value)
+            paid = (query @ key.transpose(-1, -2) + padding).softmax(-1)
+            states = layer.rest(states, paid @ value)
+        return States(states, low, keys, values)
+
+    def tell(self, batch: PageBatch) -> Told:
+        states = self.encode(batch.ids, batch.present)
+        return Told(batch, states, torch.bmm(batch.pooling.to(states.last.dtype), states.last))
+
+    def ask(self, ids: Tensor, present: Tensor) -> Asked:
+        states = self.encode(ids, present)
+        return Asked(present, states.low, _mean(states.last, present))
+
+    def closenesses(self, asked: Asked, told: Told) -> Tensor:
+        """(Q, P, S): the cosine of each question to each sentence; -1 to one that is not there."""
+        questions = functional.normalize(asked.vectors.float(), dim=-1)
+        sentences = functional.normalize(told.vectors.float(), dim=-1)
+        cosines = torch.einsum("qd,psd->qps", questions, sentences)
+        return cosines.masked_fill(~told.batch.has[None], -1)
+
+    def scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """(N, S): how well the sentences of the second, a page, answer the first, a question; 0 is
+        as well as none, `ABSENT` stands where there is no sentence."""
+        rows, pages, places = _in_rows(pairs, len(told.batch.ids))
+        states, attention = self._read(asked, told, rows, pages)
+        scored = self._score(asked, told, rows, pages, states.float(), attention.float())
+        has = told.batch.has.index_select(0, torch.tensor([page for _, page in pairs]))
+        return scored[places].masked_fill(~has, ABSENT)
+
+    def _read(self, asked: Asked, told: Told, rows: Tensor, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """States (N, T, D) of the questions of `rows` (R, m), each row read beside one of the
+        `pages` (R,), and the last layer's attention (N, H, T, L) to the page; N = R m.
+
+        A page's keys are not copied for each question: a row's questions stand in one matrix."""
+        count, many = rows.shape
+        states = asked.low[rows].flatten(0, 1)  # (N, T, D)
+        to_page = _padding(told.batch.present[pages], states.dtype)
+        to_question = _padding(asked.present[rows].flatten(0, 1), states.dtype)
+        heads, tokens = self.shape.heads, states.shape[1]
+        length = to_page.shape[-1]
+        size = self.shape.width // heads
+
+        def in_rows(each: Tensor) -> Tensor:
+            """(N, H, T, ?) to (R, H, m T, ?)"""
+            split = each.view(count, many, heads, tokens, -1).transpose(1, 2)
+            return split.reshape(count, heads, many * tokens, -1)
+
+        def by_question(each: Tensor) -> Tensor:
+            """(R, H, m T, ?) to (N, H, T, ?)"""
+            split = each.view(count, heads, many, tokens, -1).transpose(1, 2)
+            return split.reshape(count * many, heads, tokens, -1)
+
+        paid_to_page = states
+        for number, layer_keys, layer_values in zip(
+            self.shape.together, told.states.keys, told.states.values, strict=True
+        ):
+            layer = self._layers()[number]
+            query, key, value = layer.projected(states)
+            page_key = layer_keys.index_select(0, pages)
+            page_key = page_key + self.of_passage[number].view(1, heads, 1, size)
+            beside = in_rows(query) @ page_key.transpose(-1, -2) + to_page
+            own = in_rows(query @ key.transpose(-1, -2) + to_question)
+            paid = torch.cat([beside, own], -1).softmax(-1).to(value.dtype)
+            paid_to_page, paid_to_own = paid[..., :length], paid[..., length:]
+            attended = by_question(paid_to_page @ layer_values.index_select(0, pages))
+            states = layer.rest(states, attended + by_question(paid_to_own) @ value)
+        return states, by_question(paid_to_page)
+
+    def _score(
+        self,
+        asked: Asked,
+        told: Told,
+        rows: Tensor,
+        pages: Tensor,
+        states: Tensor,
+        attention: Tensor,
+    ) -> Tensor:
+        """(N, S)"""
+        many, chosen = rows.shape[1], rows.flatten()
+        present = asked.present[chosen]
+        mean = _mean(states, present)  # (N, D)
+        vectors = told.vectors.float()[pages].repeat_interleave(many, 0)  # (N, S, D)
+        alone = asked.vectors.float()[chosen]
+        close = functional.cosine_similarity(alone[:, None], vectors, dim=-1)  # (N, S)
+        looked = self._looked(attention, present, told.batch.pooling[pages])
+        question = mean[:, None].expand_as(vectors)
+        features = [question, vectors, question * vectors, (question - vectors).abs()]
+        features += [4 * close[..., None], looked[..., None]]
+        scored: Tensor = self.score(torch.cat(features, -1)).squeeze(-1)
+        scored = scored + 0.3 * self.closeness.exp() * close + looked
+        nothing: Tensor = self.nothing(torch.cat([states[:, 0], mean], -1))
+        return scored - nothing
+
+    def _looked(self, attention: Tensor, present: Tensor, pooling: Tensor) -> Tensor:
+        """(N, S): what the attention that each sentence got, and its share of the most that one
+        got, speak for; each head has a weight."""
+        share = present.float() / present.sum(1, keepdim=True)
+        paid = torch.einsum("nhtl,nt->nhl", attention, share)
+        paid = paid.view(len(pooling), -1, *paid.shape[1:])  # (R, m, H, L)
+        mass = torch.einsum("rmhl,rsl->rmsh", paid, (pooling > 0).float()).flatten(0, 1)
+        mass = torch.log(mass + 1e-4)
+        return torch.cat([mass, mass - mass.max(1, keepdim=True).values], -1) @ self.looked
+
+    def _layers(self) -> list[ReaderLayer]:
+        return [layer for layer in self.layers if isinstance(layer, ReaderLayer)]
+
+
+def base_network(folder: Path, *, seed: int = 0) -> ReaderNetwork:
+    """A network that has learnt nothing beyond its base, a BERT in Hugging Face's format; the
+    seed is for what is new. Raises TeachingError."""
+    torch.manual_seed(seed)
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        layers = config["num_hidden_layers"]
+        shape = ReaderShape(
+            vocabulary=config["vocab_size"],
+            width=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            inner=config["intermediate_size"],
+            layers=layers,
+            alone=max(1, layers // 3),
+            positions=config["max_position_embeddings"],
+        )
+        stored = load_file(folder / "model.safetensors")
+        network = ReaderNetwork(shape)
+        network.load_state_dict(_of_base(stored, shape), strict=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise TeachingError(
+            f"{folder} holds no BERT ({error}); name a folder with config.json, model.safetensors "
+            "and tokenizer.json, such as that of all-MiniLM-L6-v2"
+        ) from error
+    return network
+
+
+def _of_base(stored: dict[str, Tensor], shape: ReaderShape) -> dict[str, Tensor]:
+    weights = {
+        "words.weight": stored["embeddings.word_embeddings.weight"],
+        "positions.weight": stored["embeddings.position_embeddings.weight"],
+        "kinds.weight": stored["embeddings.token_type_embeddings.weight"],
+    }
+    for kind in ("weight", "bias"):
+        weights[f"embedding_norm.{kind}"] = stored[f"embeddings.LayerNorm.{kind}"]
+        for layer in range(shape.layers):
+            for name, base in BASE_NAMES.items():
+                weights[f"layers.{layer}.{name}.{kind}"] = stored[
+                    f"encoder.layer.{layer}.{base}.{kind}"
+                ]
+    return {name: weight.float() for name, weight in weights.items()}
+
+
+def _head(inputs: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, inner), nn.GELU(), nn.Linear(inner, 1))
+
+
+def _padding(present: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, 1, T), to be added to attention."""
+    return torch.where(present, 0.0, ABSENT)[:, None, None, :].to(dtype)
+
+
+def _mean(states: Tensor, present: Tensor) -> Tensor:
+    """(B, T, D) to (B, D)"""
+    counted = present.to(states.dtype)[..., None]
+    return (states * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def _in_rows(pairs: Sequence[tuple[int, int]], pages: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Questions in rows (R, m) of one page each, that page (R,), and where each pair stands in
+    the flattened rows (N,). An empty place holds the first question, and nobody looks there."""
+    by_page: list[list[int]] = [[] for _ in range(pages)]
+    for number, (_, page) in enumerate(pairs):
+        by_page[page].append(number)
+    rows: list[list[int]] = []
+    row_pages: list[int] = []
+    places = torch.zeros(len(pairs), dtype=torch.int64)
+    for page, numbers in enumerate(by_page):
+        for start in range(0, len(numbers), ROW_QUESTIONS):
+            part = numbers[start : start + ROW_QUESTIONS]
+            for place, number in enumerate(part):
+                places[number] = len(rows) * ROW_QUESTIONS + place
+            questions = [pairs[number][0] for number in part]
+            rows.append(questions + [0] * (ROW_QUESTIONS - len(part)))
+            row_pages.append(page)
+    return torch.tensor(rows), torch.tensor(row_pages), places

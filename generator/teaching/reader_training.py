@@ -1,0 +1,252 @@
+"""How the reader learns: to find the sentence among all of a field's pages, to score it above the
+others of the pages that are read, and to score none of them where nothing answers.
+
+Shapes as in `generator.teaching.reader_network`.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from generator.reader_graph import ABSENT
+from generator.teaching.exercise import NEAREST, Drill, Exercise, FieldDrills, draw_exercise
+from generator.teaching.lesson import Field
+from generator.teaching.optimization import MixedPrecision, learning_rate_share
+from generator.teaching.reader_network import ReaderNetwork, Told
+from generator.teaching.reader_validation import Judged, figures, judge
+from generator.teaching.tokens import Tokens, padded, page_batch
+from generator.teaching.training import Figures
+
+FOUND_AT_ONCE = 256
+CLOSENESS_SCALE = 20
+"""What cosines are multiplied with, so that a softmax over them can become sure."""
+ALONE_WEIGHT, FINDING_WEIGHT = 0.15, 0.5
+
+Nearest = list[list[int]]
+"""For each question of a field the other pages, those first that are found first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderConfig:
+    epochs: float = 6
+    questions: int = 144
+    """In a step, all of one field."""
+    pages: int = 3
+    """That a question is read beside: its own, and others that are easily taken for it."""
+    faq_fields: int = 20
+    """In an epoch, drawn anew each time."""
+    learning_rate: float = 1.5e-4
+    new_multiple: float = 5.0
+    """How much faster the weights learn that the base does not have."""
+    weight_decay: float = 0.01
+    warm_up: int = 100
+    least_learning_rate: float = 0.03
+    checkpoint_every: int = 100
+    seed: int = 0
+
+
+class ReaderPupil:
+    """The network with all that a step needs, and that a checkpoint keeps."""
+
+    def __init__(
+        self,
+        network: ReaderNetwork,
+        tokens: Tokens,
+        fields: Sequence[Field],
+        *,
+        nearest: Mapping[str, Nearest],
+        faq: Sequence[Field] = (),
+        validation: Sequence[Field] = (),
+        config: ReaderConfig,
+    ) -> None:
+        """`network`: the base. `nearest`: what is easily confused, from `nearest_pages`."""
+        torch.manual_seed(config.seed)
+        self._draw = random.Random(config.seed)
+        self._tokens, self._config, self._validation = tokens, config, validation
+        self._nearest = {field.name: nearest[field.name] for field in (*fields, *faq)}
+        self._drills = {
+            field.name: _drills(field, self._nearest[field.name], self._draw)
+            for field in (*fields, *faq)
+        }
+        self._faq = [field.name for field in faq]
+        self._steps_of = {
+            field.name: max(1, round(len(field.questions) / config.questions)) for field in fields
+        }
+        self._queue: list[str] = []
+        network.halve()
+        self.network = network
+        self._optimizer = MixedPrecision(
+            network,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            new=network.new_parameters(),
+            new_multiple=config.new_multiple,
+        )
+        self._judged: list[Judged] | None = None
+
+    @property
+    def steps(self) -> int:
+        faq = min(self._config.faq_fields, len(self._faq))
+        return int((sum(self._steps_of.values()) + faq) * self._config.epochs)
+
+    @property
+    def checkpoint_every(self) -> int:
+        return self._config.checkpoint_every
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """In float32."""
+        weights = {name: one.float() for name, one in self.network.state_dict().items()}
+        return {**weights, **self._optimizer.masters}
+
+    def learn(self, step: int) -> Figures:
+        config = self._config
+        if not self._queue:
+            self._queue = self._epoch()
+        field = self._drills[self._queue.pop()]
+        exercise = draw_exercise(field, self._draw, questions=config.questions, pages=config.pages)
+        share = learning_rate_share(
+            step, of=self.steps, warm_up=config.warm_up, least=config.least_learning_rate
+        )
+        self.network.train()
+        loss, losses = exercise_loss(self.network, self._tokens, exercise)
+        self._optimizer.step(loss, share)
+        self._judged = None
+        return losses
+
+    def judged(self) -> list[Judged]:
+        """What the network as it is makes of the validation fields."""
+        if self._judged is None:
+            self._judged = judge(self.network, self._tokens, self._validation)
+        return self._judged
+
+    def examine(self) -> Figures:
+        return figures(self.judged())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state(),
+            "draw": self._draw.getstate(),
+            "queue": self._queue,
+            "nearest": self._nearest,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """With other answer files it goes on, too, with the next epoch."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.restore(state["optimizer"])
+        self._draw.setstate(state["draw"])
+        self._queue = state["queue"] if set(state["queue"]) <= self._drills.keys() else []
+
+    def _epoch(self) -> list[str]:
+        """Each field as often as it fills a step with questions."""
+        names = [name for name, steps in self._steps_of.items() for _ in range(steps)]
+        names += self._draw.sample(self._faq, min(self._config.faq_fields, len(self._faq)))
+        self._draw.shuffle(names)
+        return names
+
+
+def nearest_pages(
+    network: ReaderNetwork,
+    tokens: Tokens,
+    fields: Sequence[Field],
+    *,
+    known: Mapping[str, Nearest],
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, Nearest]:
+    """By the names of the fields. `network`: the base, untaught. `known`: from a checkpoint, so
+    that a training that goes on need not wait for them again."""
+    found: dict[str, Nearest] = {}
+    for number, field in enumerate(fields, start=1):
+        before = known.get(field.name, [])
+        fits = len(before) == len(field.questions)
+        found[field.name] = before if fits else _nearest(network, tokens, field)
+        on_progress(number, len(fields))
+    return found
+
+
+@torch.inference_mode()
+def _nearest(network: ReaderNetwork, tokens: Tokens, field: Field) -> Nearest:
+    network.eval()
+    told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
+    nearest: Nearest = []
+    for start in range(0, len(field.questions), FOUND_AT_ONCE):
+        part = field.questions[start : start + FOUND_AT_ONCE]
+        asked = network.ask(*padded([tokens.question(one.text, one.before) for one in part]))
+        best = network.closenesses(asked, told).amax(-1)  # (Q, P)
+        for question, order in zip(part, best.argsort(1, descending=True).tolist(), strict=True):
+            nearest.append([page for page in order if page != question.page][:NEAREST])
+    return nearest
+
+
+def _drills(field: Field, nearest: Nearest, draw: random.Random) -> FieldDrills:
+    texts = [one.text for one in field.questions if not one.before] or [""]
+    drills = [
+        Drill(question, [page for page in pages if page < len(field.pages)], draw.choice(texts))
+        for question, pages in zip(field.questions, nearest, strict=True)
+    ]
+    return FieldDrills(field.name, field.pages, tuple(drills))
+
+
+def exercise_loss(
+    network: ReaderNetwork, tokens: Tokens, exercise: Exercise
+) -> tuple[Tensor, Figures]:
+    told = network.tell(page_batch([tokens.page(page, gone) for page, gone in exercise.pages]))
+    asked = network.ask(*padded([tokens.question(*one) for one in exercise.asked]))
+    closenesses = network.closenesses(asked, told)[:, : exercise.whole]
+    finding = finding_loss(closenesses, told, exercise.drills)
+    scores = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
+    support = _marked([pair.support for pair in exercise.pairs], scores.shape[1])
+    has = scores > ABSENT / 2
+    support &= has
+    questions = torch.tensor([pair.question for pair in exercise.pairs])
+    reading = reading_loss(scores, support, questions)
+    each = functional.binary_cross_entropy_with_logits(scores, support.float(), reduction="none")
+    alone = (each * has).sum(1).mean()
+    loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding
+    return loss, {"reading": reading.item(), "finding": finding.item()}
+
+
+def finding_loss(closenesses: Tensor, told: Told, drills: Sequence[Drill]) -> Tensor:
+    """Of the answerable questions: the sentences that answer among all sentences of the field.
+    closenesses: (Q, P, S)."""
+    _, pages, most = closenesses.shape
+    has = told.batch.has[None, :pages]
+    scaled = (CLOSENESS_SCALE * closenesses).masked_fill(~has, ABSENT).flatten(1)
+    numbers = [
+        [drill.question.page * most + number for number in drill.question.support]
+        for drill in drills
+    ]
+    right = _marked(numbers, pages * most)
+    missed = scaled.logsumexp(1) - scaled.masked_fill(~right, ABSENT).logsumexp(1)
+    answerable = right.any(1)
+    return missed[answerable].mean() if answerable.any() else 0 * scaled.sum()
+
+
+def reading_loss(scores: Tensor, support: Tensor, questions: Tensor) -> Tensor:
+    """Over all sentences that a question is read beside, and a score of 0 for none of them.
+
+    scores, support: (N, S) of pairs; questions: (N,), the number of each pair's."""
+    count = int(questions.max()) + 1
+    largest = torch.zeros(count).scatter_reduce(0, questions, scores.detach().amax(1), "amax")
+    powers = (scores - largest[questions][:, None]).exp()
+    whole = torch.zeros(count).index_add(0, questions, powers.sum(1)) + (-largest).exp()
+    right = torch.zeros(count).index_add(0, questions, (powers * support).sum(1))
+    unanswered = torch.ones(count, dtype=torch.bool)
+    unanswered[questions[support.any(1)]] = False
+    share = torch.where(unanswered, -largest, (right + 1e-9).log())
+    return (whole.log() - share).mean()
+
+
+def _marked(rows: Sequence[Sequence[int]], width: int) -> Tensor:
+    """(N, width) bool, true at each row's numbers."""
+    marked = torch.zeros(len(rows), width, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        marked[number, list(row)] = True
+    return marked
