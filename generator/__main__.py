@@ -1,4 +1,4 @@
-"""python -m generator: talk to a generator in a terminal, measure one, or train a small one."""
+"""python -m generator: talk to a generator, measure one, train or teach one."""
 
 import argparse
 import asyncio
@@ -15,6 +15,7 @@ from generator.embedded import EmbeddedGenerator
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
 from generator.reader import Reader, closest
 from generator.seq2seq import command as seq2seq_command
+from generator.teaching import command as teaching
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chat.add_argument("--seed", type=int)
     bench.add_command(commands)
     seq2seq_command.add_to(commands)
+    teaching.add_to(commands)
     options = parser.parse_args(arguments)
     if options.command == "bench":
         return bench.run(options)
     if options.command == "train":
         return seq2seq_command.run(options)
+    if options.command.startswith("teach-"):
+        return teaching.run(options)
     if not (options.model or options.url or options.seq2seq or options.documents):
         chat.error("give --documents, --model, --seq2seq or --url")
     if options.url and not options.engine_model:

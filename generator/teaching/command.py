@@ -1,0 +1,246 @@
+"""`python -m generator teach-reader` and `teach-writer`: answer files to the networks' files."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
+    from generator.reader import Reader
+    from generator.teaching.training import Pupil
+    from generator.teaching.writer_training import WriterPupil
+
+VALIDATION_FIELDS = (
+    "campsite",
+    "computer_repair",
+    "home_internet_provider",
+    "mobile_network",
+    "museum_of_science",
+    "tenants_association",
+)
+MOST_BYTES = 25_000_000
+"""Of the reader's and the writer's files together."""
+SAMPLES = 4
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--answers", type=Path, required=True, metavar="FOLDER", help="of answer files, *.yml"
+    )
+    shared.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an interrupted training goes on from here",
+    )
+    shared.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    shared.add_argument("--minutes", type=float, help="stop then; the same command goes on")
+    shared.add_argument(
+        "--validate",
+        nargs="*",
+        default=VALIDATION_FIELDS,
+        metavar="FIELD",
+        help="not learnt from (default: six of benchmarks/answers/train); none: learn from all",
+    )
+    shared.add_argument("--seed", type=int, default=0)
+    shared.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+    reader = commands.add_parser(
+        "teach-reader", parents=[shared], help="to find the sentences that answer"
+    )
+    reader.add_argument(
+        "--base", type=Path, required=True, metavar="FOLDER", help="of all-MiniLM-L6-v2"
+    )
+    reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
+    reader.add_argument("--epochs", type=float)
+    reader.add_argument(
+        "--texts",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the vocabulary keeps what is in them and in the lessons; without: everything",
+    )
+    reader.add_argument(
+        "--calibration",
+        type=float,
+        nargs=2,
+        metavar=("SLOPE", "OFFSET"),
+        help="of a training with validation fields, for one that learns from all",
+    )
+
+    writer = commands.add_parser(
+        "teach-writer", parents=[shared], help="to answer from the sentences that were found"
+    )
+    writer.add_argument(
+        "--reader", type=Path, metavar="FOLDER", help="taught before (default: the shipped one)"
+    )
+    writer.add_argument("--epochs", type=int)
+
+
+def run(options: argparse.Namespace) -> int:
+    import torch
+
+    from generator.reader import BadWeights
+    from generator.teaching.lesson import TeachingError
+
+    torch.set_num_threads(options.threads)
+    teach: Callable[[argparse.Namespace], None] = {
+        "teach-reader": _teach_reader,
+        "teach-writer": _teach_writer,
+    }[options.command]
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        teach(options)
+    except (TeachingError, BadWeights, OSError) as error:
+        _tell(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _tell("interrupted; the same command goes on after the last checkpoint")
+        return 130
+    return 0
+
+
+def _teach_reader(options: argparse.Namespace) -> None:
+    from generator.teaching.course import READER_PANELS
+    from generator.teaching.export import export_reader
+    from generator.teaching.lesson import read_answers, read_faq, split
+    from generator.teaching.reader_network import base_network
+    from generator.teaching.reader_training import ReaderConfig, ReaderPupil, nearest_pages
+    from generator.teaching.reader_validation import calibration
+    from generator.teaching.tokens import Tokens
+    from generator.teaching.training import saved_state
+
+    config = ReaderConfig(seed=options.seed)
+    if options.epochs:
+        config = replace(config, epochs=options.epochs)
+    fields, validation = split(read_answers(options.answers), options.validate)
+    faq = read_faq(options.faq) if options.faq else []
+    tokens = Tokens.load(options.base)
+    network = base_network(options.base, seed=config.seed)
+    state = saved_state(options.checkpoint)
+    with _counting("what is easily confused") as on_progress:
+        nearest = nearest_pages(
+            network,
+            tokens,
+            [*fields, *faq],
+            known=state["pupil"].get("nearest", {}) if state else {},
+            on_progress=on_progress,
+        )
+    pupil = ReaderPupil(
+        network, tokens, fields, nearest=nearest, faq=faq, validation=validation, config=config
+    )
+    _teach(pupil, options, "reader", READER_PANELS)
+    slope, offset = options.calibration or calibration(pupil.judged())
+    _tell(f"validation: {_shown(pupil.examine())}")
+    _tell(f"calibration: slope {slope:.3f}, offset {offset:.3f}")
+    lessons = [*sorted(options.answers.glob("*.yml")), *([options.faq] if options.faq else [])]
+    export_reader(
+        pupil.weights,
+        network.shape,
+        base=options.base,
+        folder=options.out,
+        calibration=(slope, offset),
+        texts=[*lessons, *options.texts] if options.texts else (),
+    )
+    _tell_size(options.out)
+
+
+def _teach_writer(options: argparse.Namespace) -> None:
+    from generator.reader import PRETRAINED, Reader
+    from generator.teaching.course import WRITER_PANELS
+    from generator.teaching.export import export_writer
+    from generator.teaching.lesson import read_answers, split
+    from generator.teaching.training import saved_state
+    from generator.teaching.writer_training import WriterConfig, WriterPupil, build_vocabulary
+
+    config = WriterConfig(seed=options.seed)
+    if options.epochs:
+        config = replace(config, epochs=options.epochs)
+    everything = read_answers(options.answers)
+    fields, validation = split(everything, options.validate)
+    state = saved_state(options.checkpoint)
+    # A training that goes on keeps the words that its weights are for.
+    known = state["pupil"].get("vocabulary") if state else None
+    vocabulary = known or build_vocabulary(everything)
+    reader = Reader(options.reader or PRETRAINED)
+    pupil = WriterPupil(reader, vocabulary, fields, validation=validation, config=config)
+    _teach(pupil, options, "writer", WRITER_PANELS)
+    export_writer(pupil.weights, pupil.network.shape, vocabulary, folder=options.out)
+    _tell_samples(pupil, reader, options.out)
+    _tell_size(options.out)
+
+
+def _teach(
+    pupil: "Pupil",
+    options: argparse.Namespace,
+    name: str,
+    panels: Mapping[str, Sequence[str]],
+) -> None:
+    from generator.teaching.course import Course
+    from generator.teaching.training import Checkpoint, teach
+
+    picture = options.out / f"{name}-course.svg"
+    course = Course(options.checkpoint.with_suffix(".jsonl"), picture, panels)
+    with _counting(f"the {name} learns") as on_progress:
+        for event in teach(pupil, options.checkpoint, minutes=options.minutes):
+            if isinstance(event, Checkpoint):
+                course.add(event)
+                step = event.step
+                shown = _shown({**step.losses, **event.validation})
+                _tell(f"step {step.number} of {step.of}: {shown}")
+            else:
+                on_progress(event.number, event.of)
+
+
+def _tell_samples(pupil: "WriterPupil", reader: "Reader", folder: Path) -> None:
+    """What the written file says to questions that were not learnt from."""
+    from generator.writer import Writer
+
+    writer = Writer(reader, folder)
+    step = max(1, len(pupil.validation) // SAMPLES)
+    for example in pupil.validation[::step][:SAMPLES]:
+        question, page = example.question, example.page
+        shown = [page.sentences[number].shown for number in question.support]
+        draft = writer.write(question.text, question.before, page.title, shown)
+        _tell(f"\n  {question.text}\n  expected: {question.answer}\n  written:  {draft.text}")
+
+
+def _tell_size(folder: Path) -> None:
+    files = ("reader.safetensors", "tokenizer.json", "writer.safetensors", "writer.json")
+    size = sum((folder / one).stat().st_size for one in files if (folder / one).exists())
+    _tell(f"saved in {folder}, {size:,} bytes")
+    if size > MOST_BYTES:
+        _tell(f"that is more than {MOST_BYTES:,}; name --texts, so that rare words are left out")
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _tell(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+@contextmanager
+def _counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    if not sys.stderr.isatty():
+        yield lambda done, of: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

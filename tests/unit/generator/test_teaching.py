@@ -1,0 +1,513 @@
+"""The reader and the writer learn, are exported, and are served as they were taught."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from generator.__main__ import main
+from generator.interface import ChatMessage, Passage
+from generator.reader import Reader
+from generator.teaching.exercise import Drill, FieldDrills, draw_exercise
+from generator.teaching.export import export_reader, export_writer
+from generator.teaching.lesson import (
+    Field,
+    Page,
+    Question,
+    TeachingError,
+    read_answers,
+    read_faq,
+    split,
+)
+from generator.teaching.reader_network import ReaderNetwork, base_network
+from generator.teaching.reader_training import ReaderConfig, ReaderPupil, nearest_pages
+from generator.teaching.reader_validation import Judged, auroc, calibration, figures
+from generator.teaching.tokens import Tokens, padded, page_batch
+from generator.teaching.training import Checkpoint, Pupil, Step, teach
+from generator.teaching.vocabulary import count_tokens, kept_tokens, pruned
+from generator.teaching.writer_network import WriterNetwork, WriterShape
+from generator.teaching.writer_training import (
+    WriterConfig,
+    WriterPupil,
+    build_vocabulary,
+    examples_of,
+    features_of,
+    word_losses,
+)
+from generator.writer import Writer
+
+from .small_lessons import THINGS, write_answers, write_base
+
+READER = ReaderConfig(
+    epochs=15, questions=12, learning_rate=4e-3, new_multiple=1.0, warm_up=5, faq_fields=0
+)
+WRITER = WriterConfig(epochs=12, batch_size=16, learning_rate=5e-3, warm_up=5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_answers(tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, answers: Path) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"), answers)
+
+
+@pytest.fixture(scope="module")
+def fields(answers: Path) -> list[Field]:
+    return read_answers(answers)
+
+
+@pytest.fixture(scope="module")
+def taught_reader(base: Path, fields: list[Field], tmp_path_factory: pytest.TempPathFactory):
+    """The pupil, and every step of its way."""
+    pupil = reader_pupil(base, fields[2:], validation=fields[:2])
+    events = list(teach(pupil, tmp_path_factory.mktemp("reader") / "checkpoint.pt"))
+    return pupil, events
+
+
+@pytest.fixture(scope="module")
+def served_reader(base: Path, taught_reader, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    pupil, _ = taught_reader
+    folder = tmp_path_factory.mktemp("served")
+    export_reader(pupil.weights, pupil.network.shape, base=base, folder=folder)
+    return Reader(folder)
+
+
+def reader_pupil(base: Path, fields, *, validation=(), config: ReaderConfig = READER):
+    network, tokens = base_network(base), Tokens.load(base)
+    nearest = nearest_pages(network, tokens, fields, known={})
+    return ReaderPupil(
+        network, tokens, fields, nearest=nearest, validation=validation, config=config
+    )
+
+
+def writer_pupil(reader: Reader, fields, *, validation=()) -> WriterPupil:
+    vocabulary = build_vocabulary(fields)
+    shape = WriterShape(
+        len(vocabulary), features_of(reader), width=32, heads=4, inner=64,
+        encoder_layers=1, decoder_layers=1,
+    )  # fmt: skip
+    return WriterPupil(
+        reader, vocabulary, fields, validation=validation, config=WRITER, shape=shape
+    )
+
+
+# --- what is learnt from ---
+
+
+def test_questions_know_their_page_the_sentences_that_answer_and_what_was_said_before(
+    fields: list[Field],
+) -> None:
+    field = fields[0]
+    asked, also, later, unanswered = field.questions[:4]
+    assert (asked.page, asked.support, asked.before) == (0, (0,), "")
+    assert also.answer == asked.answer
+    assert (later.text, later.support) == ("from when on", (1,))
+    assert later.before.startswith("can I borrow a ")
+    assert (unanswered.support, unanswered.answer) == ((), None)
+
+
+def test_an_answer_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shop.yml").write_text("field: shop\npassages: 3\n", "utf-8")
+    with pytest.raises(TeachingError, match=r"shop\.yml is no answer file"):
+        read_answers(tmp_path)
+    with pytest.raises(TeachingError, match="holds no answer files"):
+        read_answers(tmp_path / "nowhere")
+
+
+def test_two_answer_files_about_one_field_are_refused(answers: Path, tmp_path: Path) -> None:
+    for name in ("pool", "also_pool"):
+        (tmp_path / f"{name}.yml").write_bytes((answers / "pool.yml").read_bytes())
+    with pytest.raises(TeachingError, match="2 files are about pool"):
+        read_answers(tmp_path)
+
+
+def test_a_field_to_validate_with_must_be_there_and_is_not_learnt_from(
+    fields: list[Field],
+) -> None:
+    with pytest.raises(TeachingError, match="zoo"):
+        split(fields, ["zoo"])
+    learnt, validation = split(fields, ["pool"])
+    assert [one.name for one in validation] == ["pool"]
+    assert "pool" not in [one.name for one in learnt]
+    with pytest.raises(TeachingError, match="leave some"):
+        split(fields, [one.name for one in fields])
+
+
+def test_frequent_questions_become_pages_of_five_answers(tmp_path: Path) -> None:
+    rows = [
+        {"domain": "hotel", "entity": "Inn", "question": f"q {n}?", "answer": f"a {n}."}
+        for n in range(13)
+    ]
+    rows += [{**rows[0], "question": "the same again?"}, {**rows[0], "entity": "with too few"}]
+    file = tmp_path / "faq.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (field,) = read_faq(file)
+    assert [len(page.sentences) for page in field.pages] == [5, 5, 3]
+    assert len(field.questions) == 13
+    for question in field.questions:
+        (number,) = question.support
+        assert field.pages[question.page].sentences[number].shown == question.answer
+    file.write_text('{"domain": "hotel"}\n')
+    with pytest.raises(TeachingError, match=r"faq\.jsonl:1"):
+        read_faq(file)
+
+
+def test_where_its_only_answer_is_left_out_a_question_has_none(fields: list[Field]) -> None:
+    field = fields[0]
+    drills = tuple(Drill(one, (), "anything else") for one in field.questions)
+    whole, left_out = 0, 0
+    for seed in range(20):
+        draw = random.Random(seed)
+        exercise = draw_exercise(FieldDrills("", field.pages, drills), draw, questions=9, pages=1)
+        for pair in exercise.pairs:
+            question = exercise.drills[pair.question].question
+            page, missing = exercise.pages[pair.page]
+            assert page is field.pages[question.page]
+            if missing in question.support:
+                left_out += 1
+                assert pair.support == ()
+            elif question.support:
+                whole += 1
+                assert pair.support == question.support
+    assert left_out > 10
+    assert whole > 10
+
+
+def test_a_sentence_that_is_left_out_is_not_read_and_the_others_keep_their_numbers(
+    base: Path, fields: list[Field]
+) -> None:
+    tokens = Tokens.load(base)
+    page = fields[0].pages[0]
+    whole, partly = tokens.page(page), tokens.page(page, left_out=0)
+    first, second, _ = whole.spans
+    assert first is not None
+    assert second is not None
+    assert partly.spans[0] is None
+    start, end = partly.spans[1] or (0, 0)
+    assert partly.ids[start:end] == whole.ids[second[0] : second[1]]
+    assert len(partly.ids) == len(whole.ids) - (first[1] - first[0])
+
+
+# --- the reader ---
+
+
+def test_the_network_begins_as_the_bert_that_it_is_based_on(base: Path) -> None:
+    from transformers import BertModel
+
+    bert = BertModel.from_pretrained(base, local_files_only=True).eval()
+    network = base_network(base).eval()
+    ids, present = padded([[3, 9, 11, 30, 4], [3, 17, 4]])
+    with torch.inference_mode():
+        expected = bert(ids, attention_mask=present.long()).last_hidden_state
+        states = network.encode(ids, present).last
+    torch.testing.assert_close(states[present], expected[present], atol=1e-4, rtol=1e-4)
+
+
+def test_a_folder_without_a_base_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(TeachingError, match=r"config\.json, model\.safetensors"):
+        base_network(tmp_path)
+
+
+def test_what_stands_beside_them_in_a_batch_changes_no_scores(
+    base: Path, fields: list[Field]
+) -> None:
+    network, tokens = base_network(base).eval(), Tokens.load(base)
+    with torch.no_grad():  # otherwise no head would show where it looks
+        for parameter in network.new_parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    field = fields[0]
+    long = replace(field.questions[0], text=" ".join(THINGS))
+    short_page = Page("", field.pages[0].sentences[:1])
+    questions, pages = [*field.questions[:9], long], [*field.pages, short_page]
+    pairs = [(question, page) for question in range(10) for page in range(5)]
+    together = scores(network, tokens, questions, pages, pairs)
+    for row, (question, page) in zip(together, pairs, strict=True):
+        (alone,) = scores(network, tokens, [questions[question]], [pages[page]], [(0, 0)])
+        torch.testing.assert_close(row[: len(alone)], alone, atol=1e-4, rtol=1e-4)
+
+
+def scores(
+    network: ReaderNetwork,
+    tokens: Tokens,
+    questions: list[Question],
+    pages: list[Page],
+    pairs: list[tuple[int, int]],
+) -> torch.Tensor:
+    with torch.inference_mode():
+        told = network.tell(page_batch([tokens.page(page) for page in pages]))
+        asked = network.ask(*padded([tokens.question(one.text, one.before) for one in questions]))
+        return network.scores(asked, told, pairs)
+
+
+def test_the_reader_learns_to_find_to_read_and_to_see_that_nothing_answers(taught_reader) -> None:
+    pupil, events = taught_reader
+    steps = [event for event in events if isinstance(event, Step)]
+    assert steps[-1].losses["reading"] < 0.6 * steps[0].losses["reading"]
+    assert steps[-1].losses["finding"] < 0.8 * steps[0].losses["finding"]
+    (last,) = (event for event in events if isinstance(event, Checkpoint))
+    assert last.step.number == pupil.steps
+    assert last.validation["sentence@1"] > 0.6
+    assert last.validation["AUROC"] > 0.7
+    assert last.validation["page@5"] == 1.0
+
+
+def test_what_is_served_is_what_was_taught(
+    base: Path, fields: list[Field], taught_reader, served_reader: Reader
+) -> None:
+    pupil, _ = taught_reader
+    network = ReaderNetwork(pupil.network.shape).eval()
+    network.load_state_dict(pupil.weights)
+    tokens = Tokens.load(base)
+    field = fields[0]
+    passages = [
+        Passage(str(n), page.title, page.sentences[0].passage.text, "")
+        for n, page in enumerate(field.pages)
+    ]
+    vectors = served_reader.sentence_vectors(passages)
+    differences, spread = [], []
+    for question in field.questions:
+        said = [ChatMessage("user", text) for text in (question.before, question.text) if text]
+        reading = served_reader.read(said, passages)
+        served = {
+            (int(one.sentence.passage.id), one.sentence.position): one.share
+            for one in reading.sentences
+        }
+        pairs = [(0, page) for page in range(len(passages))]
+        scored = scores(network, tokens, [question], list(field.pages), pairs)
+        shares = torch.cat([scored.flatten(), torch.zeros(1)]).softmax(0)
+        places = [(page, number) for page in range(len(passages)) for number in range(3)]
+        for place, share in zip(places, shares.tolist(), strict=False):
+            differences.append(abs(served[place] - share))
+        differences.append(abs(reading.support - (1 - shares[-1].item())))
+        spread.append(shares.max().item() - shares.min().item())
+        with torch.inference_mode():
+            told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
+            asked = network.ask(*padded([tokens.question(question.text, question.before)]))
+            close = network.closenesses(asked, told)[0]
+        for page, found in enumerate(vectors):
+            served_close = torch.from_numpy(found @ served_reader.question_vector(said))
+            torch.testing.assert_close(served_close, close[page], atol=0.05, rtol=0)
+    assert max(differences) < 0.1
+    assert sum(differences) / len(differences) < 0.01
+    assert max(spread) > 0.5
+
+
+def test_a_base_with_fewer_layers_reads_together_in_the_upper_ones(served_reader: Reader) -> None:
+    assert (served_reader.shape.layers, served_reader.shape.alone) == (2, 1)
+
+
+# --- going on ---
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
+    kind: str, base: Path, fields: list[Field], served_reader: Reader, tmp_path: Path
+) -> None:
+    def pupil() -> Pupil:
+        if kind == "reader":
+            return reader_pupil(base, fields[:3], config=replace(READER, epochs=1.5))
+        return writer_pupil(served_reader, fields[:3])
+
+    whole = pupil()
+    steps = [one for one in teach(whole, tmp_path / "whole.pt") if isinstance(one, Step)]
+    after: list[Step] = []
+    while len(after) < len(steps):
+        torch.manual_seed(random.randrange(1000))  # whatever another program drew
+        going_on = pupil()
+        events = teach(going_on, tmp_path / "parts.pt", minutes=0)
+        after += [one for one in events if isinstance(one, Step)]
+    assert after == steps
+    for name, weight in whole.weights.items():
+        assert torch.equal(weight, going_on.weights[name]), name
+    assert list(teach(pupil(), tmp_path / "parts.pt")) == []
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    base: Path, fields: list[Field], served_reader: Reader, tmp_path: Path
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    list(teach(writer_pupil(served_reader, fields[:3]), file, minutes=0))
+    with pytest.raises(TeachingError, match="name another file"):
+        list(teach(reader_pupil(base, fields[:3]), file))
+    file.write_bytes(b"nothing")
+    with pytest.raises(TeachingError, match="remove it to begin anew"):
+        list(teach(reader_pupil(base, fields[:3]), file))
+
+
+def test_with_other_answer_files_a_training_goes_on(
+    base: Path, fields: list[Field], served_reader: Reader, tmp_path: Path
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    list(teach(reader_pupil(base, fields[:3]), file, minutes=0))
+    first, *_ = teach(reader_pupil(base, fields[4:]), file, minutes=0)
+    assert isinstance(first, Step)
+    assert first.number == 2
+
+
+# --- how good it is ---
+
+
+def test_figures_are_shares_of_the_answerable_questions() -> None:
+    judged = [
+        Judged(answerable=True, page_place=0, sentence_place=0, log_odds=2.0),
+        Judged(answerable=True, page_place=2, sentence_place=2, log_odds=0.0),
+        Judged(answerable=True, page_place=7, sentence_place=None, log_odds=-3.0),
+        Judged(answerable=False, page_place=0, sentence_place=None, log_odds=0.0),
+    ]
+    found = figures(judged)
+    assert found["sentence@1"] == found["page@1"] == pytest.approx(1 / 3)
+    assert found["sentence@3"] == found["page@3"] == found["page@5"] == pytest.approx(2 / 3)
+    assert found["AUROC"] == pytest.approx(0.5)
+    assert figures(judged[:3]) == {}
+
+
+def test_auroc_counts_ties_half() -> None:
+    assert auroc([3.0, 2.0], [1.0, 0.0]) == 1.0
+    assert auroc([1.0, 1.0], [1.0]) == 0.5
+    assert auroc([0.0], [1.0, 0.0]) == 0.25
+
+
+def test_calibration_finds_how_much_too_sure_a_network_is() -> None:
+    draw = random.Random(1)
+    judged = []
+    for _ in range(4000):
+        odds = draw.gauss(1, 4)
+        answered = draw.random() < 1 / (1 + 2.718281828 ** -(0.5 * odds - 1))
+        judged.append(Judged(answered, 0, 0 if answered else None, odds))
+    slope, offset = calibration(judged)
+    assert slope == pytest.approx(0.5, abs=0.05)
+    assert offset == pytest.approx(-1.0, abs=0.15)
+    assert calibration([one for one in judged if one.answerable]) == (1.0, 0.0)
+
+
+# --- the writer ---
+
+
+def test_only_common_words_can_be_said_without_a_source(fields: list[Field]) -> None:
+    assert build_vocabulary(fields) == ["<eos>", "I", ".", "euros", "o'clock"]
+    assert build_vocabulary(fields[:3]) == ["<eos>", "I"]
+    assert examples_of([with_answers(fields[0], "It is red.")], build_vocabulary(fields)) == []
+    assert len(examples_of(fields[:1], build_vocabulary(fields))) == 12
+
+
+def test_the_writer_learns_and_is_served_as_it_was_taught(
+    fields: list[Field], served_reader: Reader, tmp_path: Path
+) -> None:
+    pupil = writer_pupil(served_reader, fields, validation=fields[:1])
+    events = list(teach(pupil, tmp_path / "checkpoint.pt"))
+    checkpoints = [event for event in events if isinstance(event, Checkpoint)]
+    losses = [checkpoint.validation["validation"] for checkpoint in checkpoints]
+    assert losses[-1] < 0.6 * losses[0]
+    export_writer(pupil.weights, pupil.network.shape, pupil.vocabulary, folder=tmp_path)
+    writer = Writer(served_reader, tmp_path)
+    network = WriterNetwork(pupil.network.shape).eval()
+    network.load_state_dict(pupil.weights)
+    written: set[str] = set()
+    for example in pupil.validation:
+        question, page = example.question, example.page
+        shown = [page.sentences[number].shown for number in question.support]
+        draft = writer.write(question.text, question.before, page.title, shown)
+        written.add(draft.text)
+        words = draft.text.split(" ")
+        words = [*words[:-1], words[-1].removesuffix("."), "."]
+        batch = pupil.batch([replace(example, answer=tuple(words))], [question.support])
+        batch = replace(batch, source=batch.source.float(), written=batch.written.float())
+        with torch.inference_mode():
+            least = (-word_losses(network, batch).max()).exp().item()
+        assert draft.complete
+        assert draft.confidence == pytest.approx(least, abs=0.03)
+    assert len(written) > 1
+
+
+def with_answers(field: Field, answer: str) -> Field:
+    questions = [replace(one, answer=answer) for one in field.questions]
+    return replace(field, questions=tuple(questions))
+
+
+# --- the vocabulary ---
+
+
+def test_a_smaller_vocabulary_can_still_spell_every_word(base: Path) -> None:
+    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    whole = Tokenizer.from_file(str(base / "tokenizer.json"))
+    counts = count_tokens(whole, ["two tickets for the pool", "the pool"])
+    assert counts["pool"] == 2
+    kept = kept_tokens(content, counts, fewest=2)
+    small = Tokenizer.from_str(json.dumps(pruned(content, kept)))
+    before, after = whole.get_vocab(), small.get_vocab()
+    special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+    single = {token for token in before if len(token.removeprefix("##")) == 1}
+    assert len(single) > 30
+    assert special | single | {"pool", "the"} <= set(after)
+    assert "bicycle" in before
+    assert "bicycle" not in after
+    assert sorted(after.values()) == list(range(len(kept)))
+    assert {before[token] for token in after} == set(kept)
+    spelt = small.encode("bicycle pool", add_special_tokens=False).tokens
+    assert "[UNK]" not in spelt
+    assert "".join(token.removeprefix("##") for token in spelt) == "bicyclepool"
+
+
+def test_without_counts_only_what_is_never_used_is_left_out(base: Path) -> None:
+    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    content["added_tokens"] = [
+        one for one in content["added_tokens"] if one["content"] != "[unused0]"
+    ]
+    kept = kept_tokens(content, None, fewest=2)
+    tokens = {number: token for token, number in content["model"]["vocab"].items()}
+    assert {tokens[number] for number in set(tokens) - set(kept)} == {"[unused0]"}
+
+
+# --- the commands ---
+
+
+def test_two_commands_make_all_files(
+    answers: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--answers", str(answers), "--validate", "pool", "--out", str(tmp_path / "out")]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "zebra zebra"}) + "\n")
+    code = main(
+        ["teach-reader", *shared, "--base", str(base), "--epochs", "0.5",
+         "--checkpoint", str(tmp_path / "work" / "reader.pt"), "--texts", str(texts)]
+    )  # fmt: skip
+    told = capsys.readouterr().err
+    assert code == 0, told
+    assert "AUROC" in told
+    assert "calibration" in told
+    code = main(
+        ["teach-writer", *shared, "--reader", str(tmp_path / "out"), "--epochs", "1",
+         "--checkpoint", str(tmp_path / "work" / "writer.pt")]
+    )  # fmt: skip
+    told = capsys.readouterr().err
+    assert code == 0, told
+    assert "written:" in told
+    for name in ("reader-course.svg", "writer-course.svg"):
+        assert "<svg" in (tmp_path / "out" / name).read_text()
+    Writer(Reader(tmp_path / "out"), tmp_path / "out")
+
+
+def test_a_command_says_what_is_wrong_and_what_to_do(
+    answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(
+        ["teach-reader", "--answers", str(answers), "--validate", "pool", "--base", str(tmp_path),
+         "--out", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "reader.pt")]
+    )  # fmt: skip
+    assert code == 2
+    assert "name a folder" in capsys.readouterr().err
