@@ -14,7 +14,10 @@ from generator.teaching.lesson import Page, Question
 NEAREST = 5
 UNTOUCHED = 0.75
 """Of the questions, those without a typo."""
-ANSWER_LEFT_OUT = 0.5
+ANSWER_LEFT_OUT = 0.6
+"""Of the pages that answer one of the questions."""
+SHOWN_WITHOUT = 0.7
+"""Of the questions whose only answer was left out, those that are read beside the copy."""
 STRAY_BEFORE = 0.15
 
 
@@ -91,7 +94,7 @@ def _of_like_length(drills: Sequence[Drill], count: int, draw: random.Random) ->
 
 
 def _left_out(drills: Sequence[Drill], pages: int, draw: random.Random) -> dict[int, int]:
-    """For half of the pages a sentence that answers one of the questions."""
+    """For more than half of the pages a sentence that answers one of the questions."""
     chosen: dict[int, int] = {}
     for page in range(pages):
         answered = [d.question for d in drills if d.question.page == page and d.question.support]
@@ -114,7 +117,7 @@ def _own_pair(
     if missing is None or not question.support:
         return whole
     if set(question.support) == {missing}:
-        return Pair(number, copies[question.page]) if draw.random() < 0.5 else whole
+        return Pair(number, copies[question.page]) if draw.random() < SHOWN_WITHOUT else whole
     if missing not in question.support and draw.random() < 0.3:
         return Pair(number, copies[question.page], question.support)
     return whole

@@ -68,9 +68,9 @@ class Asked:
 
 
 class ReaderLayer(nn.Module):
-    def __init__(self, shape: ReaderShape) -> None:
+    def __init__(self, shape: ReaderShape, dropout: float) -> None:
         super().__init__()
-        self._heads = shape.heads
+        self._heads, self._dropout = shape.heads, dropout
         self.query = nn.Linear(shape.width, shape.width)
         self.key = nn.Linear(shape.width, shape.width)
         self.value = nn.Linear(shape.width, shape.width)
@@ -93,9 +93,13 @@ class ReaderLayer(nn.Module):
     def rest(self, states: Tensor, attended: Tensor) -> Tensor:
         """What follows attention (B, H, T, d)."""
         joined = attended.transpose(1, 2).flatten(2)
-        states = self.attention_norm(states + self.output(joined))
-        result: Tensor = self.inner_norm(states + self.down(functional.gelu(self.up(states))))
+        states = self.attention_norm(states + self._drop(self.output(joined)))
+        inner = functional.gelu(self.up(states))
+        result: Tensor = self.inner_norm(states + self._drop(self.down(inner)))
         return result
+
+    def _drop(self, states: Tensor) -> Tensor:
+        return functional.dropout(states, self._dropout, self.training)
 
 
 class ReaderNetwork(nn.Module):
@@ -107,7 +111,7 @@ class ReaderNetwork(nn.Module):
         self.positions = nn.Embedding(shape.positions, width)
         self.kinds = nn.Embedding(2, width)
         self.embedding_norm = nn.LayerNorm(width, EPSILON)
-        self.layers = nn.ModuleList(ReaderLayer(shape) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(ReaderLayer(shape, dropout) for _ in range(shape.layers))
         self.of_passage = nn.Parameter(torch.zeros(shape.layers, width))
         self.score = _head(4 * width + 2, width)
         self.nothing = _head(2 * width, width // 2)

@@ -33,12 +33,12 @@ Nearest = list[list[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderConfig:
-    epochs: float = 6
+    epochs: float = 3.5
     questions: int = 144
     """In a step, all of one field."""
     pages: int = 3
     """That a question is read beside: its own, and others that are easily taken for it."""
-    faq_fields: int = 20
+    faq_fields: int = 40
     """In an epoch, drawn anew each time."""
     learning_rate: float = 1.5e-4
     new_multiple: float = 5.0
@@ -46,7 +46,7 @@ class ReaderConfig:
     weight_decay: float = 0.01
     warm_up: int = 100
     least_learning_rate: float = 0.03
-    checkpoint_every: int = 100
+    checkpoint_every: int = 60
     seed: int = 0
 
 
@@ -114,7 +114,7 @@ class ReaderPupil:
             step, of=self.steps, warm_up=config.warm_up, least=config.least_learning_rate
         )
         self.network.train()
-        loss, losses = exercise_loss(self.network, self._tokens, exercise)
+        loss, losses = exercise_loss(self.network, self._tokens, exercise, self._draw)
         self._optimizer.step(loss, share)
         self._judged = None
         return losses
@@ -195,10 +195,10 @@ def _drills(field: Field, nearest: Nearest, draw: random.Random) -> FieldDrills:
 
 
 def exercise_loss(
-    network: ReaderNetwork, tokens: Tokens, exercise: Exercise
+    network: ReaderNetwork, tokens: Tokens, exercise: Exercise, draw: random.Random
 ) -> tuple[Tensor, Figures]:
     told = network.tell(page_batch([tokens.page(page, gone) for page, gone in exercise.pages]))
-    asked = network.ask(*padded([tokens.question(*one) for one in exercise.asked]))
+    asked = network.ask(*padded([tokens.question(*one, draw=draw) for one in exercise.asked]))
     closenesses = network.closenesses(asked, told)[:, : exercise.whole]
     finding = finding_loss(closenesses, told, exercise.drills)
     scores = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])

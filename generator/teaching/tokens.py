@@ -1,5 +1,6 @@
 """Pages and questions as token ids, laid out as `generator.reader` lays them out."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,8 @@ from generator.reader import (
 )
 from generator.teaching.lesson import Page, TeachingError
 
+MASK = "[MASK]"
+MASKED = 0.06
 PAGE_TOKENS = 250
 """Fewer than are read later: a batch is as long as its longest page."""
 
@@ -48,7 +51,7 @@ class Tokens:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._start, self._end = self._special(CLS), self._special(SEP)
+        self._start, self._end, self._mask = map(self._special, (CLS, SEP, MASK))
         self._ids = lru_cache(maxsize=200_000)(self._encoded)
 
     @classmethod
@@ -76,9 +79,15 @@ class Tokens:
             ids += found
         return PageTokens([*ids, self._end], spans)
 
-    def question(self, text: str, before: str = "") -> list[int]:
+    def question(
+        self, text: str, before: str = "", *, draw: random.Random | None = None
+    ) -> list[int]:
+        """`draw`: some of the text's tokens are masked."""
         earlier = [*self._ids(before)[-BEFORE_TOKENS:], self._end] if before else []
-        return [self._start, *earlier, *self._ids(text)[:QUESTION_TOKENS], self._end]
+        ids = self._ids(text)[:QUESTION_TOKENS]
+        if draw is not None:
+            ids = tuple(self._mask if draw.random() < MASKED else one for one in ids)
+        return [self._start, *earlier, *ids, self._end]
 
     def _special(self, name: str) -> int:
         number = self._tokenizer.token_to_id(name)

@@ -32,7 +32,7 @@ VALIDATED_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class WriterConfig:
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 48
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
