@@ -1,15 +1,16 @@
 """`python -m generator teach-reader` and `teach-writer`: answer files to the networks' files."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
-    from generator.reader import Reader
+    from generator.reader import Calibration, Reader
     from generator.teaching.training import Pupil
     from generator.teaching.writer_training import WriterPupil
 
@@ -68,10 +69,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     reader.add_argument(
         "--calibration",
-        type=float,
-        nargs=2,
-        metavar=("SLOPE", "OFFSET"),
-        help="of a training with validation fields, for one that learns from all",
+        type=Path,
+        metavar="FILE",
+        help="reader.json of a training with validation fields, for one that learns from all",
     )
 
     writer = commands.add_parser(
@@ -137,19 +137,31 @@ def _teach_reader(options: argparse.Namespace) -> None:
         network, tokens, fields, nearest=nearest, faq=faq, validation=validation, config=config
     )
     _teach(pupil, options, "reader", READER_PANELS)
-    slope, offset = options.calibration or calibration(pupil.judged())
+    calibrated = _read_calibration(options.calibration) or calibration(pupil.judged())
     _tell(f"validation: {_shown(pupil.examine())}")
-    _tell(f"calibration: slope {slope:.3f}, offset {offset:.3f}")
+    _tell(f"calibration: {_shown(asdict(calibrated))}")
     lessons = [*sorted(options.answers.glob("*.yml")), *([options.faq] if options.faq else [])]
     export_reader(
         pupil.weights,
         network.shape,
         base=options.base,
         folder=options.out,
-        calibration=(slope, offset),
+        calibration=calibrated,
         texts=[*lessons, *options.texts] if options.texts else (),
     )
     _tell_size(options.out)
+
+
+def _read_calibration(file: Path | None) -> "Calibration | None":
+    from generator.reader import Calibration
+    from generator.teaching.lesson import TeachingError
+
+    if file is None:
+        return None
+    try:
+        return Calibration(**json.loads(file.read_text("utf-8"))["calibration"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TeachingError(f"{file} holds no calibration; name a reader.json") from error
 
 
 def _teach_writer(options: argparse.Namespace) -> None:

@@ -13,9 +13,11 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from generator.reader import Calibration
 from generator.reader_graph import ReaderShape
 from generator.teaching.lesson import TeachingError
 from generator.teaching.quantization import quantized_rows
+from generator.teaching.reader_validation import UNCALIBRATED
 from generator.teaching.vocabulary import count_tokens, kept_tokens, pruned, read_texts
 from generator.teaching.writer_network import WriterShape
 
@@ -48,8 +50,6 @@ WRITER_NAMES = {
     "output": "o",
 }
 """What the parts of a name in `WriterNetwork` are called in the file."""
-WRITER_VECTORS = ("positions.weight", "kinds.weight")
-"""Small, and added to everything: they stay as they are."""
 
 
 def export_reader(
@@ -58,7 +58,7 @@ def export_reader(
     *,
     base: Path,
     folder: Path,
-    calibration: tuple[float, float] = (1.0, 0.0),
+    calibration: Calibration = UNCALIBRATED,
     texts: Sequence[Path] = (),
 ) -> int:
     """Writes reader.safetensors, reader.json and tokenizer.json; returns their bytes.
@@ -76,12 +76,10 @@ def export_reader(
             raise
         raise TeachingError(f"{file} is no tokenizer of a BERT ({error!r}); take one") from error
     stored = save(_reader_weights(weights, shape, kept))
-    slope, offset = calibration
     about = {
         "version": hashlib.sha256(stored).hexdigest()[:16],
         "shape": {**asdict(shape), "vocabulary": len(kept)},
-        "slope": slope,
-        "offset": offset,
+        "calibration": asdict(calibration),
     }
     return _write(
         folder,
@@ -106,7 +104,7 @@ def export_writer(
     for name, weight in weights.items():
         matrix = _array(weight)
         short = ".".join(WRITER_NAMES.get(part, part) for part in name.split("."))
-        if matrix.ndim == 2 and name not in WRITER_VECTORS:
+        if matrix.ndim == 2:
             stored[short], stored[f"{short}.scale"] = quantized_rows(matrix)
         else:
             stored[short] = matrix
@@ -150,8 +148,7 @@ def _reader_weights(
     stored["looked"] = arrays["looked"]
     stored["closeness"] = arrays["closeness"].reshape(1)
     stored["words"], stored["words.scale"] = quantized_rows(arrays["words.weight"][list(kept)])
-    positions, scales = quantized_rows(arrays["positions.weight"])
-    stored["positions"], stored["positions.scale"] = positions, scales[:, None]
+    stored["positions"], stored["positions.scale"] = quantized_rows(arrays["positions.weight"])
     stored["kind"] = arrays["kinds.weight"][0]
     return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 

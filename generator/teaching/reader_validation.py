@@ -1,18 +1,26 @@
 """How good a reader is, and what its probabilities have to be corrected by."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
+from generator.reader import Calibration
 from generator.teaching.lesson import Field, Question
 from generator.teaching.reader_network import ReaderNetwork, Told
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Figures
 
 PAGES_READ = 5
+UNCALIBRATED = Calibration(odds=1.0, closeness=0.0, lead=0.0, length=0.0, offset=0.0)
+MOST_LOG_ODDS = math.log(1e6)
+COSINE_SCALE = 10
+"""Cosines differ less than log-odds do; so weighed, all weights are kept small alike."""
+DECAY = 0.05
 JUDGED_AT_ONCE = 64
 
 
@@ -27,6 +35,12 @@ class Judged:
     """Of the first sentence that answers, among those that are read."""
     log_odds: float
     """That one of those answers, against none."""
+    closeness: float
+    """Of the closest page to the question, by its closest sentence."""
+    lead: float
+    """By how much the next page is less close."""
+    tokens: int
+    """Of the question."""
 
 
 @torch.inference_mode()
@@ -45,7 +59,8 @@ def judge(network: ReaderNetwork, tokens: Tokens, fields: Sequence[Field]) -> li
 def _judge(
     network: ReaderNetwork, tokens: Tokens, told: Told, questions: Sequence[Question]
 ) -> list[Judged]:
-    asked = network.ask(*padded([tokens.question(one.text, one.before) for one in questions]))
+    ids = [tokens.question(one.text, one.before) for one in questions]
+    asked = network.ask(*padded(ids))
     best = network.closenesses(asked, told).amax(-1)  # (Q, P)
     order = best.argsort(1, descending=True).tolist()
     read = [pages[:PAGES_READ] for pages in order]
@@ -57,12 +72,16 @@ def _judge(
         ranked = scores[number].argsort(descending=True).tolist()
         sentences = [(read[number][place // most], place % most) for place in ranked]
         right = {(question.page, sentence) for sentence in question.support}
+        closest = [best[number, page].item() for page in order[number][:2]]
         judged.append(
             Judged(
                 answerable=bool(question.support),
                 page_place=order[number].index(question.page),
                 sentence_place=next((n for n, one in enumerate(sentences) if one in right), None),
                 log_odds=scores[number].logsumexp(0).item(),
+                closeness=closest[0],
+                lead=closest[0] - closest[-1],
+                tokens=len(ids[number]),
             )
         )
     return judged
@@ -95,37 +114,45 @@ def auroc(higher: Sequence[float], lower: Sequence[float]) -> float:
     return float(below.mean() / (2 * len(ordered)))
 
 
-def calibration(judged: Sequence[Judged]) -> tuple[float, float]:
-    """Slope and offset of the log-odds, by logistic regression; 1 and 0 where there is nothing to
-    learn them from. A question counts as answered where a sentence that answers it was read.
-
-    Targets are smoothed as in Platt (1999), so that a few questions that happen to be told apart
-    do not promise certainty."""
-    answered = np.array([one.sentence_place is not None for one in judged], dtype=bool)
-    if not 0 < answered.sum() < len(answered):
-        return 1.0, 0.0
-    yes, no = int(answered.sum()), int((~answered).sum())
-    targets = np.where(answered, (yes + 1) / (yes + 2), 1 / (no + 2))
-    return _logistic_regression(np.array([one.log_odds for one in judged]), targets)
+def calibration(judged: Sequence[Judged]) -> Calibration:
+    """By logistic regression; UNCALIBRATED where there is nothing to learn it from."""
+    answerable = np.array([one.answerable for one in judged], dtype=np.float64)
+    if not 0 < answerable.sum() < len(answerable):
+        return UNCALIBRATED
+    inputs = np.array(
+        [
+            (
+                max(-MOST_LOG_ODDS, min(one.log_odds, MOST_LOG_ODDS)),
+                COSINE_SCALE * one.closeness,
+                COSINE_SCALE * one.lead,
+                math.log(one.tokens),
+            )
+            for one in judged
+        ]
+    )
+    (odds, closeness, lead, length), offset = _logistic_regression(inputs, answerable)
+    return Calibration(odds, COSINE_SCALE * closeness, COSINE_SCALE * lead, length, offset)
 
 
 def _logistic_regression(
     inputs: NDArray[np.float64], targets: NDArray[np.float64]
-) -> tuple[float, float]:
+) -> tuple[list[float], float]:
+    """Weights of the columns, kept small, and the offset, which is not."""
     values, wanted = torch.from_numpy(inputs), torch.from_numpy(targets)
-    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+    weights = torch.zeros(inputs.shape[1], dtype=torch.float64, requires_grad=True)
+    offset = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, offset], max_iter=500, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        logits = weights[0] * values + weights[1]
-        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+        logits = values @ weights + offset
+        value = functional.binary_cross_entropy_with_logits(logits, wanted)
+        value = value + DECAY * weights.square().sum() / len(wanted)
         torch.autograd.backward(value)
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    slope, offset = weights.tolist()
-    return slope, offset
+    return weights.tolist(), offset.item()
 
 
 def _mean(those: Iterable[bool]) -> float:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from generator.__main__ import main
 from generator.interface import ChatMessage, Passage
-from generator.reader import Reader
+from generator.reader import Calibration, Reader
 from generator.reader_graph import ABSENT
 from generator.teaching.exercise import Drill, FieldDrills, draw_exercise
 from generator.teaching.export import export_reader, export_writer
@@ -32,7 +32,14 @@ from generator.teaching.reader_training import (
     nearest_pages,
     reading_loss,
 )
-from generator.teaching.reader_validation import Judged, auroc, calibration, figures
+from generator.teaching.reader_validation import (
+    UNCALIBRATED,
+    Judged,
+    auroc,
+    calibration,
+    figures,
+    judge,
+)
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Checkpoint, Pupil, Step, teach
 from generator.teaching.vocabulary import count_tokens, kept_tokens, pruned
@@ -52,6 +59,7 @@ from .small_lessons import THINGS, write_answers, write_base
 READER = ReaderConfig(
     epochs=25, questions=12, learning_rate=4e-3, new_multiple=1.0, warm_up=5, faq_fields=0
 )
+CALIBRATED = Calibration(odds=0.8, closeness=-2.0, lead=3.0, length=2.0, offset=-3.0)
 WRITER = WriterConfig(epochs=12, batch_size=16, learning_rate=5e-3, warm_up=5)
 
 
@@ -102,7 +110,9 @@ def served_reader(
 ) -> Reader:
     pupil, _ = taught_reader
     folder = tmp_path_factory.mktemp("served")
-    export_reader(reader_weights, pupil.network.shape, base=base, folder=folder)
+    export_reader(
+        reader_weights, pupil.network.shape, base=base, folder=folder, calibration=CALIBRATED
+    )
     return Reader(folder)
 
 
@@ -300,7 +310,7 @@ def test_what_is_served_is_what_was_taught(
     ]
     vectors = served_reader.sentence_vectors(passages)
     differences, spread = [], []
-    for question in field.questions:
+    for question, one in zip(field.questions, judge(network, tokens, [field]), strict=True):
         said = [ChatMessage("user", text) for text in (question.before, question.text) if text]
         reading = served_reader.read(said, passages)
         served = {
@@ -313,7 +323,7 @@ def test_what_is_served_is_what_was_taught(
         places = [(page, number) for page in range(len(passages)) for number in range(3)]
         for place, share in zip(places, shares.tolist(), strict=False):
             differences.append(abs(served[place] - share))
-        differences.append(abs(reading.support - (1 - shares[-1].item())))
+        differences.append(abs(reading.support - supported(one)))
         spread.append(shares.max().item() - shares.min().item())
         with torch.inference_mode():
             told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
@@ -325,6 +335,11 @@ def test_what_is_served_is_what_was_taught(
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
+
+
+def supported(one: Judged, calibrated: Calibration = CALIBRATED) -> float:
+    nothing = 1 / (1 + math.exp(one.log_odds))
+    return calibrated.support(nothing, [one.closeness, one.closeness - one.lead], one.tokens)
 
 
 def test_the_loss_of_reading_weighs_all_sentences_of_a_question_and_none_of_them() -> None:
@@ -392,19 +407,25 @@ def test_with_other_answer_files_a_training_goes_on(
 # --- how good it is ---
 
 
+def judged(
+    *, answerable: bool = True, page: int = 0, sentence: int | None = None, odds: float = 0.0
+) -> Judged:
+    return Judged(answerable, page, sentence, odds, closeness=0.6, lead=0.1, tokens=8)
+
+
 def test_figures_are_shares_of_the_answerable_questions() -> None:
-    judged = [
-        Judged(answerable=True, page_place=0, sentence_place=0, log_odds=2.0),
-        Judged(answerable=True, page_place=2, sentence_place=3, log_odds=0.0),
-        Judged(answerable=True, page_place=7, sentence_place=None, log_odds=-3.0),
-        Judged(answerable=False, page_place=0, sentence_place=None, log_odds=0.0),
+    questions = [
+        judged(page=0, sentence=0, odds=2.0),
+        judged(page=2, sentence=3, odds=0.0),
+        judged(page=7, odds=-3.0),
+        judged(answerable=False, odds=0.0),
     ]
-    found = figures(judged)
+    found = figures(questions)
     assert found["sentence@1"] == found["page@1"] == pytest.approx(1 / 3)
     assert found["sentence@3"] == pytest.approx(1 / 3)
     assert found["page@3"] == found["page@5"] == pytest.approx(2 / 3)
     assert found["AUROC"] == pytest.approx(0.5)
-    assert figures(judged[:3]) == {}
+    assert figures(questions[:3]) == {}
 
 
 def test_auroc_counts_ties_half() -> None:
@@ -415,15 +436,20 @@ def test_auroc_counts_ties_half() -> None:
 
 def test_calibration_finds_how_much_too_sure_a_network_is() -> None:
     draw = random.Random(1)
-    judged = []
+    questions = []
     for _ in range(4000):
-        odds = draw.gauss(1, 4)
-        answered = draw.random() < 1 / (1 + 2.718281828 ** -(0.5 * odds - 1))
-        judged.append(Judged(answered, 0, 0 if answered else None, odds))
-    slope, offset = calibration(judged)
-    assert slope == pytest.approx(0.5, abs=0.05)
-    assert offset == pytest.approx(-1.0, abs=0.15)
-    assert calibration([one for one in judged if one.answerable]) == (1.0, 0.0)
+        odds, closeness, tokens = draw.gauss(1, 4), draw.uniform(0.3, 0.9), draw.randrange(3, 30)
+        chance = 1 / (1 + math.exp(-(0.5 * odds - 5 * closeness + 0.8 * math.log(tokens) - 1)))
+        one = judged(answerable=draw.random() < chance, odds=odds)
+        questions.append(replace(one, closeness=closeness, tokens=tokens))
+    found = calibration(questions)
+    assert found.odds == pytest.approx(0.5, abs=0.1)
+    assert found.closeness == pytest.approx(-5, abs=1)
+    assert found.length == pytest.approx(0.8, abs=0.2)
+    for expected in (0.2, 0.5, 0.8):
+        near = [one.answerable for one in questions if abs(supported(one, found) - expected) < 0.1]
+        assert sum(near) / len(near) == pytest.approx(expected, abs=0.08)
+    assert calibration([one for one in questions if one.answerable]) == UNCALIBRATED
 
 
 # --- the writer ---
