@@ -1,6 +1,6 @@
 """The network that finds and reads passages: NumPy looks words up, ONNX Runtime does the rest.
 
-It is a MiniLM (Wang et al. 2020) taught by `generator.reader_training`. Each passage is read by
+It is a MiniLM (Wang et al. 2020) taught by `generator.teaching`. Each passage is read by
 itself; a sentence's vector is the mean over its words, in the light of its passage. Those
 vectors are searched. Then the question is read once more beside each of the best passages:
 its words look at theirs (as in DeFormer, Cao et al. 2020, only the upper layers do), and each
