@@ -119,9 +119,12 @@ def _erasure(served: Served, owner: dict[str, str]) -> str:
     return str(gone.headers["location"].rsplit("/", 1)[1])
 
 
+IN_THE_BACKGROUND = ("last_used_at", "meaning", "meaning_version")
+
+
 def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables, to see that nothing has changed. When a key was last used is
-    left out: it is noted now and then, whatever the request did."""
+    """All rows of all tables, to see that nothing has changed. What is noted in the background,
+    whatever the request did, is left out: when a key was last used, what passages mean."""
 
     def read(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
         return {
@@ -129,7 +132,7 @@ def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:
                 map(
                     tuple,
                     connection.execute(
-                        select(*(one for one in table.c if one.name != "last_used_at"))
+                        select(*(one for one in table.c if one.name not in IN_THE_BACKGROUND))
                     ),
                 ),
                 key=repr,
