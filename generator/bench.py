@@ -312,8 +312,8 @@ def _median(rows: Sequence[Row]) -> Row:
 
 def _show(report: Report) -> None:
     table = Table(title=f"{report.generator} {report.precision}".strip())
-    for heading in ("", "at once", "tokens/s", "first piece p50", "p95", "times as fast", "same"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    for heading in ("", "at once", "tokens/s", "first p50", "p95", "faster", "same"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in report.rows:
         table.add_row(
             row.engine,
@@ -321,11 +321,12 @@ def _show(report: Report) -> None:
             f"{row.tokens_per_second:.0f}",
             f"{row.first_piece_p50_ms:.0f} ms",
             f"{row.first_piece_p95_ms:.0f} ms",
-            "" if row.times_as_fast is None else f"{row.times_as_fast:.1f}",
+            "" if row.times_as_fast is None else f"{row.times_as_fast:.1f}×",
             "" if row.identical is None else f"{row.identical} of {row.requests}",
         )
     console = Console()
     console.print(table)
+    console.print("first: the first piece of a reply; faster, same: than and as plain generate")
     if report.ready is not None and not report.ready.batches:
         console.print(f"no batches: {report.ready.reason}")
     if report.cancel_p50_ms is not None:

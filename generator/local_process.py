@@ -35,8 +35,10 @@ def main() -> None:
             out.flush()
 
     def leave_with_the_parent(lines: Iterable[str], replies: "Replies") -> None:
-        replies.listen(lines)
-        os._exit(0)
+        try:
+            replies.listen(lines)
+        finally:  # also when it fails: nobody could end this process any more
+            os._exit(0)
 
     from generator.local_engine import load
 

@@ -81,6 +81,7 @@ async def test_one_process_serves_all_kinds_of_requests(llama_folder: Path) -> N
         stop = whole[len(whole) // 2 :][:3]
         stopped = await text_of(generator, Limits(max_tokens=30, seconds=SECONDS, stop=(stop,)))
         assert stopped == whole[: whole.index(stop)]
+        assert ended[-1].tokens < 30  # the engine stopped, too
 
         # The same seed draws the same reply, another seed another one.
         drawn = [

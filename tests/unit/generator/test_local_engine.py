@@ -32,6 +32,7 @@ class Listener:
     def __init__(self, engine: Engine) -> None:
         self.tokens: dict[int, list[int]] = defaultdict(list)
         self.ends: dict[int, str] = {}
+        self.most_running = 0
         self.engine = engine
         self._heard = threading.Condition()
         self._thread = threading.Thread(target=engine.run, args=(self._take,), daemon=True)
@@ -43,6 +44,7 @@ class Listener:
             if progress.end is not None:
                 assert progress.request_id not in self.ends
                 self.ends[progress.request_id] = progress.end
+            self.most_running = max(self.most_running, len(self.tokens.keys() - self.ends.keys()))
             self._heard.notify_all()
 
     def wait_for_tokens(self, request_id: int, count: int) -> None:
@@ -109,9 +111,10 @@ def test_replies_of_a_batch_are_those_of_generate(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_rounding_does_not_depend_on_the_batch(llama_folder: Path, precision: Any) -> None:
-    network = network_of(llama_folder, precision=precision)
-    tasks = [task for task in mixed_tasks(network, 16) if len(task.prompt) <= STEP_TOKENS][:8]
+def test_rounding_does_not_depend_on_the_batch(wide_folder: Path, precision: Any) -> None:
+    network = network_of(wide_folder, precision=precision)
+    tasks = [task for task in mixed_tasks(network, 30) if len(task.prompt) <= STEP_TOKENS]
+    assert len(tasks) > 10
     expected = [generate(network, task) for task in tasks]
     with listening(network) as heard:
         for number, task in enumerate(tasks):
@@ -148,23 +151,25 @@ def test_a_cancelled_request_makes_no_more_tokens_and_another_gets_its_place(
         assert len(heard.tokens[0]) == 450
 
 
-def test_a_cache_for_two_long_requests_serves_many_one_after_another(llama_folder: Path) -> None:
-    network = network_of(llama_folder, context_tokens=500)
-    tasks = [
-        network.task([ChatMessage("user", "parcel " * 40)], (), Limits(max_tokens=200))
-        for _ in range(3)
-    ]
-    expected = generate(network, tasks[0])
-    engine, why_not = choose(network, {"most_running": 3, "cache_mb": 1})
+def test_a_request_begins_when_its_longest_reply_fits_into_the_cache(llama_folder: Path) -> None:
+    network = network_of(llama_folder)
+    network.ends.clear()
+    task = network.task([ChatMessage("user", "parcel " * 40)], (), Limits(max_tokens=200))
+    expected = generate(network, task)
+    engine, why_not = choose(network, {"most_running": 16, "cache_mb": 1})
     assert why_not is None
     heard = Listener(engine)
     try:
-        for number, task in enumerate(tasks):
+        for number in range(16):
             engine.add(number, task)
-        heard.wait_for_ends(0, 1, 2)
+        heard.wait_for_ends(*range(16))
     finally:
         engine.close()
-    assert [heard.tokens[number] for number in range(3)] == [expected] * 3
+    assert [heard.tokens[number] for number in range(16)] == [expected] * 16
+    config = network.network.config
+    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+    fitting = 1024 * 1024 // token_bytes // (len(task.prompt) + task.max_new_tokens)
+    assert fitting / 2 < heard.most_running <= fitting < 16
 
 
 def test_an_architecture_that_cannot_be_batched_is_served_one_at_a_time(
