@@ -166,18 +166,23 @@ def questions_of(field: dict[str, Any]) -> Iterator[Question]:
     for passage in field["passages"]:
         title = passage["title"]
         for entry in (*passage["questions"], *passage.get("follow_ups", ())):
-            before = entry.get("before")
-            history = (
-                (ChatMessage("user", before["user"]), ChatMessage("assistant", before["bot"]))
-                if before
-                else ()
-            )
             support = tuple(map(_one_line, entry["from"]))
-            for ask in entry["ask"]:
-                messages = (*history, ChatMessage("user", ask))
+            for messages in _asked(entry):
                 yield Question(name, messages, title, entry["say"], support)
-        for ask in passage["unanswered"]:
-            yield Question(name, (ChatMessage("user", ask),), title, None)
+        for entry in ({"ask": passage["unanswered"]}, *passage.get("unanswered_follow_ups", ())):
+            for messages in _asked(entry):
+                yield Question(name, messages, title, None)
+
+
+def _asked(entry: dict[str, Any]) -> Iterator[tuple[ChatMessage, ...]]:
+    before = entry.get("before")
+    history = (
+        (ChatMessage("user", before["user"]), ChatMessage("assistant", before["bot"]))
+        if before
+        else ()
+    )
+    for ask in entry["ask"]:
+        yield (*history, ChatMessage("user", ask))
 
 
 async def ask(generator: EmbeddedGenerator, shelf: Shelf, question: Question) -> Outcome:

@@ -57,6 +57,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     reader.add_argument(
         "--base", type=Path, required=True, metavar="FOLDER", help="of all-MiniLM-L6-v2"
     )
+    reader.add_argument(
+        "--begin",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint of an earlier training, whose weights this one begins at",
+    )
     reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
     reader.add_argument("--epochs", type=float)
     reader.add_argument(
@@ -112,7 +118,12 @@ def _teach_reader(options: argparse.Namespace) -> None:
     from generator.teaching.export import export_reader
     from generator.teaching.lesson import read_answers, read_faq, split
     from generator.teaching.reader_network import base_network
-    from generator.teaching.reader_training import ReaderConfig, ReaderPupil, nearest_pages
+    from generator.teaching.reader_training import (
+        ReaderConfig,
+        ReaderPupil,
+        begin_at,
+        nearest_pages,
+    )
     from generator.teaching.reader_validation import calibration
     from generator.teaching.tokens import Tokens
     from generator.teaching.training import saved_state
@@ -133,6 +144,8 @@ def _teach_reader(options: argparse.Namespace) -> None:
             known=state["pupil"].get("nearest", {}) if state else {},
             on_progress=on_progress,
         )
+    if options.begin:
+        begin_at(network, options.begin)
     pupil = ReaderPupil(
         network, tokens, fields, nearest=nearest, faq=faq, validation=validation, config=config
     )

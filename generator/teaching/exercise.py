@@ -18,7 +18,14 @@ ANSWER_LEFT_OUT = 0.6
 """Of the pages that answer one of the questions."""
 SHOWN_WITHOUT = 0.7
 """Of the questions whose only answer was left out, those that are read beside the copy."""
-STRAY_BEFORE = 0.15
+STRAY_BEFORE = 0.3
+"""Of the questions that need no message before, those that have one of another subject."""
+NONSENSE, INTERJECTIONS = 0.2, 0.2
+"""Of the strangers; the others are questions to other fields."""
+INTERJECTED = (
+    "?", "...", "ok", "hmm", "lol", "no", "what", "why", "help", "test", "i see", "tell me",
+    "yes please", "hello?", "really?",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,19 @@ class Exercise:
 
 
 def draw_exercise(
-    field: FieldDrills, draw: random.Random, *, questions: int, pages: int
+    field: FieldDrills,
+    draw: random.Random,
+    *,
+    questions: int,
+    pages: int,
+    strangers: int = 0,
+    elsewhere: Sequence[FieldDrills] = (),
 ) -> Exercise:
-    """`pages`: how many each question is read beside: its own and some of the nearest."""
-    drills = _of_like_length(field.drills, questions, draw)
+    """`pages`: how many each question is read beside: its own and some of the nearest. So many of
+    the `questions` are `strangers`: put to one of the fields `elsewhere`, or none at all."""
+    drills = _of_like_length(field.drills, questions - strangers, draw)
+    neighbours = [other for other in elsewhere if other.name != field.name]
+    drills += [_stranger(field, neighbours, draw) for _ in range(strangers)]
     left_out = _left_out(drills, len(field.pages), draw)
     copies = {page: len(field.pages) + n for n, page in enumerate(left_out)}
     pairs: list[Pair] = []
@@ -91,6 +107,21 @@ def _of_like_length(drills: Sequence[Drill], count: int, draw: random.Random) ->
     start = draw.randrange(max(1, len(ordered) - count // 2))
     start = min(start, max(0, len(ordered) - count))
     return ordered[start : start + count]
+
+
+def _stranger(field: FieldDrills, others: Sequence[FieldDrills], draw: random.Random) -> Drill:
+    chance = draw.random()
+    if chance < NONSENSE or not others:
+        words = range(draw.randint(1, 4))
+        text = " ".join(
+            "".join(draw.choices(string.ascii_lowercase, k=draw.randint(2, 8))) for _ in words
+        )
+    elif chance < NONSENSE + INTERJECTIONS:
+        text = draw.choice(INTERJECTED)
+    else:
+        text = draw.choice(draw.choice(others).drills).question.text
+    page, *beside = draw.sample(range(len(field.pages)), min(NEAREST + 1, len(field.pages)))
+    return Drill(Question(text, "", page, (), None), beside, draw.choice(field.drills).stray)
 
 
 def _left_out(drills: Sequence[Drill], pages: int, draw: random.Random) -> dict[int, int]:

@@ -111,6 +111,9 @@ def _questions(content: dict[str, Any], number: int, page: Page) -> Iterator[Que
                 yield Question(text, before, number, support, entry["say"])
     for text in content["unanswered"]:
         yield Question(text, "", number, (), None)
+    for entry in content.get("unanswered_follow_ups", ()):
+        for text in entry["ask"]:
+            yield Question(text, entry["before"]["user"], number, (), None)
 
 
 def _supporting(page: Page, support: Sequence[str]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ Shapes as in `generator.teaching.reader_network`.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from torch.nn import functional
 
 from generator.reader_graph import ABSENT
 from generator.teaching.exercise import NEAREST, Drill, Exercise, FieldDrills, draw_exercise
-from generator.teaching.lesson import Field
+from generator.teaching.lesson import Field, TeachingError
 from generator.teaching.optimization import MixedPrecision, learning_rate_share
 from generator.teaching.reader_network import ReaderNetwork, Told
 from generator.teaching.reader_validation import Judged, figures, judge
 from generator.teaching.tokens import Tokens, padded, page_batch
-from generator.teaching.training import Figures
+from generator.teaching.training import Figures, saved_state
 
 FOUND_AT_ONCE = 256
 CLOSENESS_SCALE = 20
@@ -38,6 +39,8 @@ class ReaderConfig:
     """In a step, all of one field."""
     pages: int = 3
     """That a question is read beside: its own, and others that are easily taken for it."""
+    strangers: int = 8
+    """Of the questions of a step: put to another field, or none at all."""
     faq_fields: int = 40
     """In an epoch, drawn anew each time."""
     learning_rate: float = 1.5e-4
@@ -73,6 +76,7 @@ class ReaderPupil:
             field.name: _drills(field, self._nearest[field.name], self._draw)
             for field in (*fields, *faq)
         }
+        self._learnt = [self._drills[field.name] for field in fields]
         self._faq = [field.name for field in faq]
         self._steps_of = {
             field.name: max(1, round(len(field.questions) / config.questions)) for field in fields
@@ -100,16 +104,23 @@ class ReaderPupil:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """In float32."""
+        """In float32, the mean of the last steps'."""
         weights = {name: one.float() for name, one in self.network.state_dict().items()}
-        return {**weights, **self._optimizer.masters}
+        return {**weights, **self._optimizer.means}
 
     def learn(self, step: int) -> Figures:
         config = self._config
         if not self._queue:
             self._queue = self._epoch()
         field = self._drills[self._queue.pop()]
-        exercise = draw_exercise(field, self._draw, questions=config.questions, pages=config.pages)
+        exercise = draw_exercise(
+            field,
+            self._draw,
+            questions=config.questions,
+            pages=config.pages,
+            strangers=config.strangers,
+            elsewhere=self._learnt,
+        )
         share = learning_rate_share(
             step, of=self.steps, warm_up=config.warm_up, least=config.least_learning_rate
         )
@@ -120,9 +131,10 @@ class ReaderPupil:
         return losses
 
     def judged(self) -> list[Judged]:
-        """What the network as it is makes of the validation fields."""
+        """What the network with these weights makes of the validation fields."""
         if self._judged is None:
-            self._judged = judge(self.network, self._tokens, self._validation)
+            with self._optimizer.averaged():
+                self._judged = judge(self.network, self._tokens, self._validation)
         return self._judged
 
     def examine(self) -> Figures:
@@ -150,6 +162,19 @@ class ReaderPupil:
         names += self._draw.sample(self._faq, min(self._config.faq_fields, len(self._faq)))
         self._draw.shuffle(names)
         return names
+
+
+def begin_at(network: ReaderNetwork, checkpoint: Path) -> None:
+    """The network gets the weights that an earlier training ended with. Raises TeachingError."""
+    state = saved_state(checkpoint)
+    if state is None:
+        raise TeachingError(f"{checkpoint} does not exist; name the checkpoint of a training")
+    try:
+        network.load_state_dict(state["pupil"]["optimizer"]["means"], strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise TeachingError(
+            f"{checkpoint} is the checkpoint of another network ({error}); name a reader's"
+        ) from error
 
 
 def nearest_pages(

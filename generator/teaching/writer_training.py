@@ -180,8 +180,8 @@ class WriterPupil:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """In float32."""
-        return self._optimizer.masters
+        """In float32, the mean of the last steps'."""
+        return self._optimizer.means
 
     def learn(self, step: int) -> Figures:
         config = self._config
@@ -205,10 +205,11 @@ class WriterPupil:
             return {}
         self.network.eval()
         losses = []
-        for start in range(0, len(self.validation), VALIDATED_AT_ONCE):
-            part = self.validation[start : start + VALIDATED_AT_ONCE]
-            batch = self.batch(part, [one.question.support for one in part])
-            losses.append(word_losses(self.network, batch))
+        with self._optimizer.averaged():
+            for start in range(0, len(self.validation), VALIDATED_AT_ONCE):
+                part = self.validation[start : start + VALIDATED_AT_ONCE]
+                batch = self.batch(part, [one.question.support for one in part])
+                losses.append(word_losses(self.network, batch))
         return {"validation": torch.cat(losses).mean().item()}
 
     def state(self) -> dict[str, Any]:

@@ -46,6 +46,11 @@ def test_nothing_is_asked_both_as_answered_and_as_not(path: Path) -> None:
         ask.casefold() for p in passages for entry in p["questions"] for ask in entry["ask"]
     }
     assert not answered.intersection(u.casefold() for p in passages for u in p["unanswered"])
+    for passage in passages:
+        for entry in passage.get("unanswered_follow_ups", []):
+            assert entry["ask"]
+            assert set(entry["before"]) == {"user", "bot"}
+            assert set(entry) == {"before", "ask"}
 
 
 def test_held_out_fields_share_no_question_with_the_others() -> None:

@@ -52,6 +52,12 @@ def _passage(thing: str, draw: random.Random) -> dict[str, object]:
             },
         ],
         "unanswered": [f"is the {thing} blue"],
+        "unanswered_follow_ups": [
+            {
+                "before": {"user": f"how much is a {thing}", "bot": f"{price} euros."},
+                "ask": ["and for groups"],
+            },
+        ],
     }
 
 

@@ -25,10 +25,12 @@ from generator.teaching.lesson import (
     read_faq,
     split,
 )
+from generator.teaching.optimization import MixedPrecision
 from generator.teaching.reader_network import ReaderNetwork, base_network
 from generator.teaching.reader_training import (
     ReaderConfig,
     ReaderPupil,
+    begin_at,
     nearest_pages,
     reading_loss,
 )
@@ -57,7 +59,13 @@ from generator.writer import Writer
 from .small_lessons import THINGS, write_answers, write_base
 
 READER = ReaderConfig(
-    epochs=25, questions=12, learning_rate=4e-3, new_multiple=1.0, warm_up=5, faq_fields=0
+    epochs=25,
+    questions=12,
+    strangers=1,
+    learning_rate=4e-3,
+    new_multiple=1.0,
+    warm_up=5,
+    faq_fields=0,
 )
 CALIBRATED = Calibration(odds=0.8, closeness=-2.0, lead=3.0, length=2.0, offset=-3.0)
 WRITER = WriterConfig(epochs=12, batch_size=16, learning_rate=5e-3, warm_up=5)
@@ -142,12 +150,14 @@ def test_questions_know_their_page_the_sentences_that_answer_and_what_was_said_b
     fields: list[Field],
 ) -> None:
     field = fields[0]
-    asked, also, later, unanswered = field.questions[:4]
+    asked, also, later, unanswered, unanswered_later = field.questions[:5]
     assert (asked.page, asked.support, asked.before) == (0, (0,), "")
     assert also.answer == asked.answer
     assert (later.text, later.support) == ("from when on", (1,))
     assert later.before.startswith("can I borrow a ")
     assert (unanswered.support, unanswered.answer) == ((), None)
+    assert (unanswered_later.text, unanswered_later.support) == ("and for groups", ())
+    assert unanswered_later.before.startswith("how much is a ")
 
 
 def test_an_answer_file_that_is_none_is_named(tmp_path: Path) -> None:
@@ -215,6 +225,28 @@ def test_where_its_only_answer_is_left_out_a_question_has_none(fields: list[Fiel
                 assert pair.support == question.support
     assert left_out > 10
     assert whole > 10
+
+
+def test_nothing_answers_a_stranger_whose_question_comes_from_elsewhere_or_nowhere(
+    fields: list[Field],
+) -> None:
+    here, there = (
+        FieldDrills(field.name, field.pages, tuple(Drill(q, (), q.text) for q in field.questions))
+        for field in fields[:2]
+    )
+    own, other = ({drill.question.text for drill in each.drills} for each in (here, there))
+    seen: set[str] = set()
+    for seed in range(20):
+        exercise = draw_exercise(
+            here, random.Random(seed), questions=8, pages=2, strangers=3, elsewhere=[here, there]
+        )
+        strangers = exercise.drills[-3:]
+        assert len(exercise.drills) == 8
+        assert not {drill.question.text for drill in strangers} & (own - other)
+        assert all(pair.support == () for pair in exercise.pairs if pair.question >= 5)
+        seen |= {drill.question.text for drill in strangers}
+    assert seen & (other - own)
+    assert seen - other
 
 
 def test_a_sentence_that_is_left_out_is_not_read_and_the_others_keep_their_numbers(
@@ -411,6 +443,39 @@ def judged(
     *, answerable: bool = True, page: int = 0, sentence: int | None = None, odds: float = 0.0
 ) -> Judged:
     return Judged(answerable, page, sentence, odds, closeness=0.6, lead=0.1, tokens=8)
+
+
+def test_the_weights_are_a_mean_of_the_last_steps_and_the_steps_go_on_beside_it() -> None:
+    """Towards 1, which the weight reaches in small steps: the mean comes behind."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    optimizer = MixedPrecision(layer, learning_rate=0.05, weight_decay=0.0)
+    for _ in range(12):
+        optimizer.step((layer.weight - 1).square().sum(), 1.0)
+    reached, mean = layer.weight.item(), optimizer.means["weight"].item()
+    assert 0 < mean < reached < 1
+    with optimizer.averaged():
+        assert layer.weight.item() == mean
+    assert layer.weight.item() == reached
+
+
+def test_a_training_begins_at_the_weights_of_an_earlier_one(
+    base: Path, fields: list[Field], tmp_path: Path
+) -> None:
+    earlier = reader_pupil(base, fields[2:], config=replace(READER, epochs=1))
+    list(teach(earlier, tmp_path / "earlier.pt"))
+    network = base_network(base)
+    begin_at(network, tmp_path / "earlier.pt")
+    for name, weight in network.named_parameters():
+        if weight.requires_grad:
+            assert torch.equal(weight, earlier.weights[name]), name
+    with pytest.raises(TeachingError, match="does not exist"):
+        begin_at(network, tmp_path / "nothing.pt")
+    torch.save(
+        {"pupil": {"optimizer": {"means": {"score.0.bias": torch.zeros(3)}}}}, tmp_path / "x"
+    )
+    with pytest.raises(TeachingError, match="another network"):
+        begin_at(network, tmp_path / "x")
 
 
 def test_figures_are_shares_of_the_answerable_questions() -> None:
