@@ -281,7 +281,7 @@ def _remote(settings: Settings) -> Generator:
 
 
 def _local(settings: Settings) -> Generator:
-    from generator.local import LocalGenerator
+    from generator.local.generator import LocalGenerator
 
     if not settings.local_model:
         raise ConfigurationError("the local generator needs TWOFOLD_LOCAL_MODEL")

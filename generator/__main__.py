@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _generator(options: argparse.Namespace) -> Generator:
     if options.model:
-        from generator.local import LocalGenerator
+        from generator.local.generator import LocalGenerator
 
         return LocalGenerator(options.model, precision=options.precision, most_running=1)
     if options.seq2seq:

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from generator.closing import close
 from generator.interface import ChatMessage, Generator, Limits
-from generator.local import Ended, LocalGenerator, Ready
-from generator.random_network import MOST_WEIGHTS, write_random_network
+from generator.local.generator import Ended, LocalGenerator, Ready
+from generator.local.random_network import MOST_WEIGHTS, write_random_network
 
 CONCURRENCY = (1, 4, 16)
 CANCELS = 20

@@ -15,8 +15,8 @@ from app.settings import Settings
 from generator.closing import close
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
 from generator.interface import ChatMessage, Limits, Passage, Piece
-from generator.local import LocalGenerator
-from generator.random_network import write_random_network
+from generator.local.generator import LocalGenerator
+from generator.local.random_network import write_random_network
 from tests.integration.conftest import serving
 
 KILLS = int(os.environ.get("TWOFOLD_GENERATOR_KILLS", "5"))

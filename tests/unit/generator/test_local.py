@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from generator.causal_network import CausalNetwork, NetworkOptions, explain, plain_format
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
 from generator.interface import (
     ChatMessage,
@@ -19,8 +18,9 @@ from generator.interface import (
     Limits,
     Passage,
 )
-from generator.local import Ended, LocalGenerator, Ready
-from generator.model_folder import check_folder
+from generator.local.causal_network import CausalNetwork, NetworkOptions, explain, plain_format
+from generator.local.generator import Ended, LocalGenerator, Ready
+from generator.local.model_folder import check_folder
 from generator.prompt import PromptTooLong, build_prompt
 
 from .conftest import CONTEXT_TOKENS, collect

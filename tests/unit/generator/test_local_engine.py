@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from generator.batching import STEP_TOKENS
-from generator.causal_network import CausalNetwork, NetworkOptions, Task
-from generator.engine import Engine, Progress
 from generator.interface import ChatMessage, GeneratorUnavailable, Limits
-from generator.local_engine import choose
-from generator.one_at_a_time import generate
+from generator.local.batching import STEP_TOKENS
+from generator.local.causal_network import CausalNetwork, NetworkOptions, Task
+from generator.local.engine import Engine, Progress
+from generator.local.loading import choose
+from generator.local.one_at_a_time import generate
 
 from .conftest import TALK
 

@@ -63,8 +63,8 @@ def test_a_bench_measures_a_network_of_random_weights() -> None:
 def test_importing_the_package_and_asking_for_help_loads_no_torch() -> None:
     code = (
         "import sys, runpy\n"
-        "import generator.interface, generator.local, generator.local_process\n"
-        "import generator.bench, generator.random_network, generator.engine\n"
+        "import generator.interface, generator.local.generator, generator.local.process\n"
+        "import generator.bench, generator.local.random_network, generator.local.engine\n"
         "import generator.remote, generator.fallback, generator.embedded, generator.scripted\n"
         "sys.argv = ['generator', 'chat', '--help']\n"
         "try: runpy.run_module('generator', run_name='__main__')\n"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.causal_network import CausalNetwork, NetworkOptions
 from generator.interface import ChatMessage, GeneratorError, Passage
+from generator.local.causal_network import CausalNetwork, NetworkOptions
 from generator.prompt import MESSAGE_OVERHEAD, PromptTooLong, as_data, build_prompt
 
 

@@ -1,4 +1,4 @@
-"""The process behind LocalGenerator: JSON lines in, JSON lines out. Run by local.py only.
+"""The process that LocalGenerator starts: JSON lines in, JSON lines out.
 
 It ends by itself when its standard input closes, so that it never outlives its parent.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from generator.engine import Engine, Progress
 from generator.interface import ChatMessage, GeneratorError, Limits, Passage
+from generator.local.engine import Engine, Progress
 from generator.spoken_text import SpokenText
 
 if TYPE_CHECKING:
-    from generator.causal_network import CausalNetwork
+    from generator.local.causal_network import CausalNetwork
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -40,7 +40,7 @@ def main() -> None:
         finally:  # also when it fails: nobody could end this process any more
             os._exit(0)
 
-    from generator.local_engine import load
+    from generator.local.loading import load
 
     try:
         network, engine, ready = load(config)

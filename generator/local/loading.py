@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from generator.causal_network import CausalNetwork, NetworkOptions, Task, explain
-from generator.engine import Engine, Progress
 from generator.interface import ChatMessage, GeneratorUnavailable, Limits
+from generator.local.causal_network import CausalNetwork, NetworkOptions, Task, explain
+from generator.local.engine import Engine, Progress
 
 TRIALS = ("hello", "how long does delivery take?", "1 2 3 4 5 6 7")
 TRIAL_TOKENS = 6
@@ -33,7 +33,7 @@ def load(config: dict[str, Any]) -> tuple[CausalNetwork, Engine, dict[str, Any]]
 def choose(network: CausalNetwork, config: dict[str, Any]) -> tuple[Engine, str | None]:
     """Batching where the architecture can do it, which is tried and not looked up; else one at a
     time, with the reason."""
-    from generator.one_at_a_time import OneAtATime, generate
+    from generator.local.one_at_a_time import OneAtATime, generate
 
     tasks = [
         network.task([ChatMessage("user", text)], (), Limits(max_tokens=TRIAL_TOKENS))
@@ -42,7 +42,7 @@ def choose(network: CausalNetwork, config: dict[str, Any]) -> tuple[Engine, str 
     expected = [generate(network, task) for task in tasks]
     if config["most_running"] == 1:
         return OneAtATime(network), "it is set to one request at a time"
-    from generator.batching import Batching
+    from generator.local.batching import Batching
 
     context_tokens = network.context_tokens
     batching: Batching | None = None

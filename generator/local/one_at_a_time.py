@@ -10,9 +10,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from generator.causal_network import CausalNetwork, Task
-from generator.engine import OnProgress, Progress
-from generator.sampling import TokenChooser
+from generator.local.causal_network import CausalNetwork, Task
+from generator.local.engine import OnProgress, Progress
+from generator.local.sampling import TokenChooser
 
 
 class OneAtATime:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from generator.causal_network import Task
+    from generator.local.causal_network import Task
 
 
 @dataclass(frozen=True, slots=True)

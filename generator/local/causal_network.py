@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from generator.int8 import quantize
 from generator.interface import ChatMessage, GeneratorUnavailable, Limits, Passage
-from generator.model_folder import check_folder
+from generator.local.int8 import quantize
+from generator.local.model_folder import check_folder
+from generator.local.sampling import Sampling
 from generator.prompt import PromptTooLong, build_prompt
-from generator.sampling import Sampling
 
 Precision = Literal["float32", "bfloat16", "int8"]
 

@@ -17,10 +17,10 @@ from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from generator.causal_network import CausalNetwork, Task
-from generator.engine import OnProgress, Progress
 from generator.interface import GeneratorUnavailable
-from generator.sampling import Sampling, TokenChooser
+from generator.local.causal_network import CausalNetwork, Task
+from generator.local.engine import OnProgress, Progress
+from generator.local.sampling import Sampling, TokenChooser
 
 PAGE_TOKENS = 64
 STEP_TOKENS = 256

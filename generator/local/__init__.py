@@ -1,0 +1,1 @@
+"""Any Hugging Face causal language network, in a process of its own."""
