@@ -26,6 +26,8 @@ documents = typer.Typer(
     help="Add, list and remove what questions are answered from.", no_args_is_help=True
 )
 cli.add_typer(documents, name="documents")
+conversations = typer.Typer(help="What was said.", no_args_is_help=True)
+cli.add_typer(conversations, name="conversations")
 
 
 def main() -> None:
@@ -155,6 +157,24 @@ def remove_document(
     with _database() as database:
         database.write_now(lambda c: stored.remove(c, name))
     typer.echo(f"{name} is gone")
+
+
+@conversations.command("export")
+def export_conversations(
+    path: Annotated[Path, typer.Argument(help="A new file, .jsonl.")],
+    days: Annotated[float | None, typer.Option(min=0.0, help="Only the last ones.")] = None,
+) -> None:
+    """Write conversations to a file, for `python -m generator train` and others.
+
+    One in a line, as `{"messages": [{"role", "content"}]}`. Turns that failed, were cancelled,
+    got a substitute for a reply or were disliked are left out. The file holds what people said:
+    `twofold erase` does not reach it.
+    """
+    from app import exchange
+
+    with _database() as database:
+        count = database.read_now(lambda c: exchange.export_conversations(c, path, days=days))
+    typer.echo(f"{count} conversations; erasing does not reach {path}, so keep it no longer")
 
 
 @keys.command("create")

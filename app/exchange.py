@@ -1,5 +1,7 @@
 """Into the database from files, and out again: training data, replies, documents."""
 
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from typing import Any
 import yaml
 from sqlalchemy import Connection
 
-from app.database import documents, intents
+from app.database import documents, intents, turns
 from app.errors import InvalidInput, NotFound
 from generator.documents import FORMATS, DocumentError
 from generator.documents import read as read_document
@@ -128,6 +130,24 @@ def export(connection: Connection, path: Path) -> int:
     except TrainingDataError as error:
         raise InvalidInput("\n".join(error.problems), code="bad_training_data") from error
     return len(pairs)
+
+
+def export_conversations(connection: Connection, path: Path, *, days: float | None = None) -> int:
+    """As JSON lines that `python -m generator train` reads; returns how many. Only its owner may
+    read the file. Raises InvalidInput where there is one of this name."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be made ({error.strerror}); name a new file", code="no_new_file"
+        ) from error
+    count = 0
+    with open(file, "w", encoding="utf-8") as lines:
+        for messages in turns.transcripts(connection, days=days):
+            content = [{"role": one.role, "content": one.text} for one in messages]
+            lines.write(json.dumps({"messages": content}, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def _unfit(text: str, *, most: int | None = None) -> str:

@@ -4,7 +4,8 @@
 row.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     ScalarSelect,
     bindparam,
     exists,
+    func,
     select,
     text,
     update,
@@ -24,6 +26,8 @@ from app.dialogue.state import DialogueState
 from app.dialogue.turn import Decide, Feedback, Reply, Timing, Turn, TurnStatus, Verdict
 from app.errors import Conflict, InvalidInput, LostFence, NotFound
 from generator.interface import ChatMessage
+
+READ_AT_ONCE = 1000
 
 
 def begin(
@@ -235,6 +239,32 @@ def history(connection: Connection, turn: Turn, *, most_turns: int = 20) -> list
     for said, reply in reversed(rows):
         messages += [ChatMessage("user", said), ChatMessage("assistant", reply or "")]
     return messages
+
+
+def transcripts(
+    connection: Connection, *, days: float | None = None
+) -> Iterator[list[ChatMessage]]:
+    """What was said in each, for what learns from it: without turns that have no reply, or only
+    a substitute for one, or one that was disliked. `days`: only turns that are no older."""
+    query = (
+        select(turns.c.conversation_id, turns.c.text, turns.c.reply)
+        .where(
+            turns.c.status == TurnStatus.DONE,
+            turns.c.reply != "",
+            func.coalesce(turns.c.degraded, "fallback") == "fallback",
+            func.coalesce(turns.c.rating, "up") == "up",
+        )
+        .order_by(turns.c.conversation_id, turns.c.seq)
+        .execution_options(yield_per=READ_AT_ONCE)
+    )
+    if days is not None:
+        query = query.where(turns.c.created_at >= now() - days * 24 * 3600)
+    for _, rows in groupby(connection.execute(query), key=lambda row: row.conversation_id):
+        yield [
+            message
+            for row in rows
+            for message in (ChatMessage("user", row.text), ChatMessage("assistant", row.reply))
+        ]
 
 
 def rate(connection: Connection, owner: str, turn_id: str, feedback: Feedback | None) -> Turn:

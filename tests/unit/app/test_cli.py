@@ -9,13 +9,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import VERSION, cli
-from app.database import api_keys, conversations, documents, intents
+from app.database import api_keys, conversations, documents, intents, turns
 from app.database.api_keys import ADMIN, Scope
 from app.database.database import Database
+from app.dialogue.turn import Feedback, Reply
 from app.errors import ConfigurationError, InvalidInput, NotFound, TwofoldError
 from app.secret import load_secret
 from app.settings import Settings
+from generator.interface import ChatMessage
+from generator.seq2seq.conversations import read as read_conversations
 from tests.fake_engine import DONE, STREAM, delta, fake_engine, status, url_of_nobody
+from tests.unit.app import stored
 
 NLU = """version: "3.1"
 nlu:
@@ -256,6 +260,43 @@ def test_erasing_prints_a_receipt(twofold: Run, folder: Path) -> None:
 def test_the_retention_is_counted_and_nothing_changes(twofold: Run) -> None:
     assert "everything is kept" in twofold("retention").stdout
     assert twofold("retention", "--days", 1).stdout == "0 conversations, 0 turns, 0 examples\n"
+
+
+def test_conversations_come_out_as_the_generator_learns_from_them(
+    twofold: Run, folder: Path
+) -> None:
+    twofold("keys", "list")  # makes the tables
+    database = opened(folder)
+    first, second = stored.conversation(database), stored.conversation(database, "bob")
+
+    def said(text: str, reply: Reply, *, rating: str | None = None) -> None:
+        turn = database.write_now(stored.accept(first, text))
+        database.write_now(lambda c: turns.finish(c, turn.id, turn.fence, reply, stored.NO_TIME))
+        if rating:
+            database.write_now(lambda c: turns.rate(c, "ada", turn.id, Feedback(rating)))
+
+    said("how late are you open?", Reply("Until „eight“.\nOn Sundays: never."))
+    said("is that so?", Reply("Sorry, that took too long.", degraded="deadline"))
+    said("and the pool?", Reply("I don't know a pool.", degraded="fallback"), rating="up")
+    said("you are no use", Reply("Nor are you."), rating="down")
+    database.write_now(stored.accept(second, "anybody there?", owner="bob"))
+    database.close()
+    out = folder / "conversations.jsonl"
+    assert twofold("conversations", "export", out).output.startswith("1 conversations;")
+    assert out.stat().st_mode & 0o077 == 0
+    (conversation,) = read_conversations([out])
+    assert conversation == (
+        ChatMessage("user", "how late are you open?"),
+        ChatMessage("assistant", "Until „eight“.\nOn Sundays: never."),
+        ChatMessage("user", "and the pool?"),
+        ChatMessage("assistant", "I don't know a pool."),
+    )
+    again = twofold("conversations", "export", out, fails=True)
+    assert isinstance(again.exception, InvalidInput)
+    assert read_conversations([out]) == [conversation]
+    none = folder / "none.jsonl"
+    assert twofold("conversations", "export", none, "--days", "0").output.startswith("0 ")
+    assert none.read_text("utf-8") == ""
 
 
 def test_documents_are_added_listed_replaced_and_removed(
