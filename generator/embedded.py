@@ -115,7 +115,7 @@ class EmbeddedGenerator:
         reading = self._reader.read(messages, ranked)
         if reading.support < SUPPORT_NEEDED:
             return None
-        chosen = best_sentences(reading)
+        chosen = best_sentences(reading, last_question(messages).text)
         if len(chosen) == 1 and (written := self._written(messages, chosen[0])) is not None:
             return [(written, (_citation(chosen[0]),))]
         quoted = in_company(chosen)

@@ -1,6 +1,7 @@
 """The network that finds and reads passages, with the weights that are shipped."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,13 @@ def test_the_closest_passage_is_the_one_about_it() -> None:
         assert closest(vector, PASSAGES, vectors)[0].title == title
 
 
-def test_vectors_have_length_one_and_one_for_each_sentence() -> None:
+def test_there_is_a_vector_for_each_sentence_and_it_leans_towards_the_title() -> None:
     vectors = READER.sentence_vectors([SHIPPING, OPENING, Passage("3", "None", "", "d")])
     assert [len(each) for each in vectors] == [3, 1, 0]
-    assert np.linalg.norm(vectors[0], axis=1) == pytest.approx(1.0, abs=1e-4)
+    other = replace(OPENING, title="Damaged plants")
+    ((as_it_is,), (misnamed,)) = READER.sentence_vectors([OPENING, other])
+    asked = READER.question_vector(asking("what happens with damaged plants"))
+    assert misnamed @ asked > as_it_is @ asked + 0.05
 
 
 def test_orders_to_a_machine_are_not_read() -> None:
@@ -134,18 +138,32 @@ def scored(passage: Passage, *shares: float) -> Reading:
 
 
 def test_a_sentence_that_comes_close_is_said_too_and_others_are_not() -> None:
-    chosen = best_sentences(scored(SHIPPING, 0.3, 0.5, 0.01))
+    chosen = best_sentences(scored(SHIPPING, 0.3, 0.5, 0.01), "")
     assert [one.position for one in chosen] == [1, 0]
-    assert [one.position for one in best_sentences(scored(SHIPPING, 0.05, 0.9, 0.01))] == [1]
-    assert best_sentences(Reading((), 0.0)) == []
+    assert [one.position for one in best_sentences(scored(SHIPPING, 0.02, 0.9, 0.01), "")] == [1]
+    assert best_sentences(Reading((), 0.0), "hello") == []
+
+
+def test_a_rare_word_of_the_question_and_the_search_weigh_beside_the_reader() -> None:
+    passage = Passage(
+        "1", "Pods", "The Wren pod is £48. The Gannet pod is £69. Pods are warm.", "d"
+    )
+    even = (0.3, 0.31, 0.3)
+    assert best_sentences(scored(passage, *even), "")[0].position == 1
+    assert best_sentences(scored(passage, *even), "price of wrens")[0].position == 0
+    assert best_sentences(scored(passage, *even), "price of a pod")[0].position == 1
+    found = replace(passage, id="2", score=0.9)
+    here, there = scored(passage, 0.3, 0.01, 0.01), scored(found, 0.2, 0.01, 0.01)
+    both = Reading((*here.sentences, *there.sentences), 1.0)
+    assert best_sentences(both, "")[0].passage.id == "2"
 
 
 def test_what_leans_on_the_sentence_before_brings_it() -> None:
-    chosen = best_sentences(scored(SHIPPING, 0.01, 0.9, 0.01))
+    chosen = best_sentences(scored(SHIPPING, 0.01, 0.9, 0.01), "")
     assert [one.position for one in in_company(chosen)] == [0, 1]
 
 
 def test_a_sentence_that_opens_a_list_brings_the_list() -> None:
     passage = Passage("1", "Pay", "You can pay with:\n\n- cards\n- cash\n\nThat is all.", "d")
-    chosen = best_sentences(scored(passage, 0.9, 0.0, 0.0, 0.0))
+    chosen = best_sentences(scored(passage, 0.9, 0.0, 0.0, 0.0), "")
     assert [one.shown for one in in_company(chosen)] == ["You can pay with:", "cards", "cash"]

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 from generator.__main__ import main
 from generator.interface import ChatMessage, Passage
-from generator.reader import Calibration, Reader
+from generator.reader import TITLE_WEIGHT, Calibration, Reader
 from generator.reader_graph import ABSENT
 from generator.teaching.exercise import Drill, FieldDrills, draw_exercise
 from generator.teaching.export import export_reader, export_writer
@@ -361,9 +362,12 @@ def test_what_is_served_is_what_was_taught(
             told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
             asked = network.ask(*padded([tokens.question(question.text, question.before)]))
             close = network.closenesses(asked, told)[0]
+            titles = network.ask(*padded([tokens.question(page.title) for page in field.pages]))
+            titled = functional.cosine_similarity(asked.vectors, titles.vectors)
         for page, found in enumerate(vectors):
             served_close = torch.from_numpy(found @ served_reader.question_vector(said))
-            torch.testing.assert_close(served_close, close[page], atol=0.05, rtol=0)
+            expected = close[page] + TITLE_WEIGHT * titled[page]
+            torch.testing.assert_close(served_close, expected, atol=0.06, rtol=0)
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
