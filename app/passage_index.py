@@ -21,7 +21,7 @@ from app.database import documents
 from app.database.database import Database
 from app.errors import Unavailable
 from generator.interface import ChatMessage, Passage
-from generator.question import last_question
+from generator.question import Question
 
 POLL_SECONDS = 1.0
 BATCH = 8
@@ -46,7 +46,9 @@ class PassageReader(Protocol):
         """For each passage (its sentences, D), of length one each."""
         ...
 
-    def question_vector(self, messages: Sequence[ChatMessage]) -> Vector: ...
+    def question(self, messages: Sequence[ChatMessage]) -> Question: ...
+
+    def question_vector(self, question: Question) -> Vector: ...
 
 
 class PassageIndex:
@@ -70,15 +72,17 @@ class PassageIndex:
     async def find(self, messages: Sequence[ChatMessage]) -> list[Passage]:
         """The passages that may answer the last message, best first."""
         loop = asyncio.get_running_loop()
-        vector = await loop.run_in_executor(self._thread, self._reader.question_vector, messages)
-        return await self._database.read(lambda c: self.search(c, messages, vector))
+        question, vector = await loop.run_in_executor(self._thread, self._asked, messages)
+        return await self._database.read(lambda c: self.search(c, question, vector))
 
-    def search(
-        self, connection: Connection, messages: Sequence[ChatMessage], vector: Vector
-    ) -> list[Passage]:
+    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[Question, Vector]:
+        question = self._reader.question(messages)
+        return question, self._reader.question_vector(question)
+
+    def search(self, connection: Connection, question: Question, vector: Vector) -> list[Passage]:
         """`find` within a transaction."""
         meanings = self._current(connection)
-        by_words = documents.search(connection, last_question(messages).whole, most=2 * MOST)
+        by_words = documents.search(connection, question.whole, most=2 * MOST)
         new = [one for one in by_words if one.id not in meanings.places]
         closeness = {one.id: _closest(vectors, vector) for one, vectors in self._read(new)}
         closeness |= meanings.closest(vector, [one.id for one in by_words], most=2 * MOST)

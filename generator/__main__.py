@@ -99,7 +99,8 @@ async def _chat(generator: Generator, passages: Sequence[Passage], limits: Limit
     try:
         while text := (await asyncio.to_thread(_read_line)).strip():
             messages.append(ChatMessage("user", text))
-            found = closest(reader.question_vector(messages), passages, vectors)
+            vector = reader.question_vector(reader.question(messages))
+            found = closest(vector, passages, vectors)
             reply = await _say(generator, messages, found, limits)
             if reply:
                 messages.append(ChatMessage("assistant", reply))

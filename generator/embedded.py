@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from generator.interface import ChatMessage, Citation, Limits, Passage, Piece
-from generator.question import last_question
+from generator.question import Question, last_messages
 from generator.quoting import best_sentences, in_company
 from generator.reader import Reader
 from generator.sentences import Sentence
@@ -91,7 +91,7 @@ class EmbeddedGenerator:
         limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
     ) -> AsyncIterator[Piece]:
         """One to three sentences; `limits` never cut one, they are short anyway."""
-        text = last_question(messages).text
+        text, _ = last_messages(messages)
         small = small_talk(text)
         if small is not None:
             for part in _in_parts(small):
@@ -112,19 +112,19 @@ class EmbeddedGenerator:
     ) -> list[tuple[str, tuple[Citation, ...]]] | None:
         """What to say, each part with what it cites; None where nothing answers."""
         ranked = sorted(passages, key=lambda passage: -passage.score)[:MOST_PASSAGES]
-        reading = self._reader.read(messages, ranked)
+        question = self._reader.question(messages)
+        reading = self._reader.read(question, ranked)
         if reading.support < SUPPORT_NEEDED:
             return None
-        chosen = best_sentences(reading, last_question(messages).text)
-        if len(chosen) == 1 and (written := self._written(messages, chosen[0])) is not None:
+        chosen = best_sentences(reading, question.text)
+        if len(chosen) == 1 and (written := self._written(question, chosen[0])) is not None:
             return [(written, (_citation(chosen[0]),))]
         quoted = in_company(chosen)
         shown = zip(quoted, _joined(quoted), strict=True)
         return [(said, (_citation(sentence),)) for sentence, said in shown]
 
-    def _written(self, messages: Sequence[ChatMessage], sentence: Sentence) -> str | None:
+    def _written(self, asked: Question, sentence: Sentence) -> str | None:
         """None where the sentence had better be quoted."""
-        asked = last_question(messages)
         title = sentence.passage.title
         draft = self._writer.write(asked.text, asked.before, title, [sentence.shown])
         text = without_yes_or_no(draft.text)

@@ -116,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
 def _teach_reader(options: argparse.Namespace) -> None:
     from generator.teaching.course import READER_PANELS
     from generator.teaching.export import export_reader
+    from generator.teaching.leaning import leaning_weights
     from generator.teaching.lesson import read_answers, read_faq, split
     from generator.teaching.reader_network import base_network
     from generator.teaching.reader_training import (
@@ -153,6 +154,8 @@ def _teach_reader(options: argparse.Namespace) -> None:
     calibrated = _read_calibration(options.calibration) or calibration(pupil.judged())
     _tell(f"validation: {_shown(pupil.examine())}")
     _tell(f"calibration: {_shown(asdict(calibrated))}")
+    with pupil.averaged():
+        leaning = leaning_weights(pupil.network, tokens, fields)
     lessons = [*sorted(options.answers.glob("*.yml")), *([options.faq] if options.faq else [])]
     export_reader(
         pupil.weights,
@@ -160,6 +163,7 @@ def _teach_reader(options: argparse.Namespace) -> None:
         base=options.base,
         folder=options.out,
         calibration=calibrated,
+        leaning=leaning,
         texts=[*lessons, *options.texts] if options.texts else (),
     )
     _tell_size(options.out)

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from generator.question import LEANING_FEATURES
 from generator.reader import Calibration
 from generator.reader_graph import ReaderShape
 from generator.teaching.lesson import TeachingError
@@ -59,12 +60,14 @@ def export_reader(
     base: Path,
     folder: Path,
     calibration: Calibration = UNCALIBRATED,
+    leaning: NDArray[np.float32] | None = None,
     texts: Sequence[Path] = (),
 ) -> int:
     """Writes reader.safetensors, reader.json and tokenizer.json; returns their bytes.
 
-    `weights`: of a ReaderNetwork. `base`: where its tokenizer.json is. `texts`: files whose words
-    the vocabulary keeps; all words are kept where there are none. Raises TeachingError."""
+    `weights`: of a ReaderNetwork. `base`: where its tokenizer.json is. `leaning`: from
+    `generator.teaching.leaning`; without it no question leans on another. `texts`: files whose
+    words the vocabulary keeps; all words are kept where there are none. Raises TeachingError."""
     file = base / "tokenizer.json"
     try:
         content = json.loads(file.read_text("utf-8"))
@@ -75,7 +78,10 @@ def export_reader(
         if isinstance(error, TeachingError):
             raise
         raise TeachingError(f"{file} is no tokenizer of a BERT ({error!r}); take one") from error
-    stored = save(_reader_weights(weights, shape, kept))
+    arrays = _reader_weights(weights, shape, kept)
+    if leaning is None:
+        leaning = np.zeros(shape.width + LEANING_FEATURES + 1, np.float32)
+    stored = save({**arrays, "leaning": leaning})
     about = {
         "version": hashlib.sha256(stored).hexdigest()[:16],
         "shape": {**asdict(shape), "vocabulary": len(kept)},

@@ -6,6 +6,7 @@ Shapes as in `generator.teaching.reader_network`.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,14 @@ class ReaderPupil:
         self._judged = None
         return losses
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Meanwhile the network has these weights."""
+        return self._optimizer.averaged()
+
     def judged(self) -> list[Judged]:
         """What the network with these weights makes of the validation fields."""
         if self._judged is None:
-            with self._optimizer.averaged():
+            with self.averaged():
                 self._judged = judge(self.network, self._tokens, self._validation)
         return self._judged
 

@@ -130,11 +130,11 @@ def calibration(judged: Sequence[Judged]) -> Calibration:
             for one in judged
         ]
     )
-    (odds, closeness, lead, length), offset = _logistic_regression(inputs, answerable)
+    (odds, closeness, lead, length), offset = logistic_regression(inputs, answerable)
     return Calibration(odds, COSINE_SCALE * closeness, COSINE_SCALE * lead, length, offset)
 
 
-def _logistic_regression(
+def logistic_regression(
     inputs: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[list[float], float]:
     """Weights of the columns, kept small, and the offset, which is not."""

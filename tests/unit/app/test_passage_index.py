@@ -10,6 +10,7 @@ from app.database import documents
 from app.database.database import Database
 from app.passage_index import WIDTH, PassageIndex, Vector
 from generator.interface import ChatMessage, Passage
+from generator.question import Question
 
 pytestmark = pytest.mark.anyio
 
@@ -33,8 +34,11 @@ class WordReader:
             self._loop.call_soon_threadsafe(self.has_read_all.set)
         return [self._vector(passage.text)[None] for passage in passages]
 
-    def question_vector(self, messages: Sequence[ChatMessage]) -> Vector:
-        return self._vector(messages[-1].text)
+    def question(self, messages: Sequence[ChatMessage]) -> Question:
+        return Question(messages[-1].text)
+
+    def question_vector(self, question: Question) -> Vector:
+        return self._vector(question.text)
 
     def _vector(self, text: str) -> Vector:
         vector = np.full(WIDTH, 1e-6, np.float32)

@@ -34,7 +34,7 @@ def said_by_user(*texts: str) -> list[ChatMessage]:
 async def ask(*texts: str, passages: Sequence[Passage] | None = None) -> list[Piece]:
     messages = said_by_user(*texts)
     if passages is None:
-        passages = closest(READER.question_vector(messages), PASSAGES, VECTORS)
+        passages = closest(READER.question_vector(READER.question(messages)), PASSAGES, VECTORS)
     generator = EmbeddedGenerator.load(READER)
     try:
         return await collect(generator.stream(messages, passages))

@@ -1,46 +1,48 @@
-"""A follow-up is read with the question before, and nothing else is."""
+"""What was asked last, and what shows that it leans on what was asked before."""
 
+import numpy as np
 import pytest
 
 from generator.interface import ChatMessage
-from generator.question import Question, last_question
+from generator.question import LEANING_FEATURES, Question, last_messages, leaning_features
 
-OPEN = "when are you open"
+VECTOR = np.array([0.6, 0.8], np.float32)
 
 
-def asked(*texts: str) -> Question:
+def said(*texts: str) -> list[ChatMessage]:
     """The user's messages, each answered but the last."""
     answered = [
         message
         for text in texts
         for message in (ChatMessage("user", text), ChatMessage("assistant", "Yes."))
     ]
-    return last_question(answered[:-1])
+    return answered[:-1]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_the_last_message_and_the_one_before_are_the_users() -> None:
+    assert last_messages(said("hello", "when are you open", "and on Sunday?")) == (
         "and on Sunday?",
-        "what about children",
-        "how much is it then?",
-        "for two",
-        "is that all year",
-    ],
-)
-def test_what_leans_back_brings_the_question_before(text: str) -> None:
-    assert asked("hello", OPEN, text) == Question(text, OPEN)
-    assert asked("hello", OPEN, text).whole == f"{text} {OPEN}"
+        "when are you open",
+    )
+    assert last_messages(said("hello")) == ("hello", "")
+    assert last_messages([]) == last_messages([ChatMessage("assistant", "Hi!")]) == ("", "")
+
+
+def test_the_whole_of_a_question_holds_what_it_leans_on() -> None:
+    assert (
+        Question("and on Sunday?", "when are you open").whole == "and on Sunday? when are you open"
+    )
+    assert Question("do you sell bananas").whole == "do you sell bananas"
 
 
 @pytest.mark.parametrize(
-    "text", ["do you sell bananas by the kilo", "how much does shipping to Austria cost"]
+    "text", ["and on Sunday?", "what about children", "how much is it then?", "for two"]
 )
-def test_what_stands_alone_is_read_alone(text: str) -> None:
-    assert asked(OPEN, text) == Question(text)
-    assert asked(OPEN, text).whole == text
-
-
-def test_the_first_question_has_none_before_and_no_message_asks_nothing() -> None:
-    assert asked("and on Sunday?") == Question("and on Sunday?")
-    assert last_question([]) == last_question([ChatMessage("assistant", "Hi!")]) == Question("")
+def test_words_that_point_back_are_a_sign_of_leaning(text: str) -> None:
+    features = leaning_features(VECTOR, text)
+    alone = leaning_features(VECTOR, "do you sell bananas by the kilo")
+    assert len(features) == len(VECTOR) + LEANING_FEATURES
+    assert features[:2].tolist() == VECTOR.tolist()
+    assert features[2] == 1.0
+    assert alone[2] == 0.0
+    assert features[3] < alone[3]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.interface import ChatMessage, Passage
+from generator.question import Question
 from generator.quoting import best_sentences, in_company
 from generator.reader import PRETRAINED, BadWeights, Reader, Reading, Scored, closest
 from generator.sentences import sentences_of
@@ -30,7 +31,7 @@ def asking(*texts: str) -> list[ChatMessage]:
 
 
 def read(*texts: str, passages: tuple[Passage, ...] = (SHIPPING, OPENING)) -> Reading:
-    return READER.read(asking(*texts), passages)
+    return READER.read(READER.question(asking(*texts)), passages)
 
 
 def test_the_sentence_that_answers_comes_first() -> None:
@@ -46,6 +47,21 @@ def test_a_question_is_read_with_the_one_before() -> None:
     )
     assert reading.sentences[0].sentence.shown == "Cacti need water once a month."
     assert reading.support > 0.5
+
+
+def test_a_question_brings_the_one_before_only_where_it_leans_on_that() -> None:
+    before = "how much is shipping to Austria"
+    assert READER.question(asking("hello", before, "and to Italy?")).before == before
+    assert READER.question(asking(before, "do you sell bananas by the kilo")).before == ""
+    assert READER.question(asking("and to Italy?")) == Question("and to Italy?")
+    assert READER.question([]) == Question("")
+
+
+def test_a_follow_up_is_searched_with_what_it_leans_on() -> None:
+    vectors = READER.sentence_vectors(PASSAGES)
+    follow_up = Question("and how often?", "how do I water my fern")
+    found = closest(READER.question_vector(follow_up), PASSAGES, vectors)
+    assert found[0].title == "Watering"
 
 
 def test_what_is_not_there_has_less_support_than_what_is() -> None:
@@ -74,7 +90,7 @@ def test_the_closest_passage_is_the_one_about_it() -> None:
         ("my plant came with broken leaves", "Damaged plants"),
         ("how do I water it", "Watering"),
     ):
-        vector = READER.question_vector(asking(question))
+        vector = READER.question_vector(Question(question))
         assert closest(vector, PASSAGES, vectors)[0].title == title
 
 
@@ -83,7 +99,7 @@ def test_there_is_a_vector_for_each_sentence_and_it_leans_towards_the_title() ->
     assert [len(each) for each in vectors] == [3, 1, 0]
     other = replace(OPENING, title="Damaged plants")
     ((as_it_is,), (misnamed,)) = READER.sentence_vectors([OPENING, other])
-    asked = READER.question_vector(asking("what happens with damaged plants"))
+    asked = READER.question_vector(Question("what happens with damaged plants"))
     assert misnamed @ asked > as_it_is @ asked + 0.05
 
 
@@ -96,14 +112,16 @@ def test_orders_to_a_machine_are_not_read() -> None:
 @settings(max_examples=25)
 @given(st.text(max_size=3000), st.text(max_size=300), st.text(max_size=3000))
 def test_no_text_is_too_strange(question: str, title: str, text: str) -> None:
-    reading = READER.read(asking(title, question), [Passage("1", title, text, "d")])
+    reading = READER.read(
+        READER.question(asking(title, question)), [Passage("1", title, text, "d")]
+    )
     assert 0.0 <= reading.support <= 1.0
     assert all(np.isfinite(scored.share) for scored in reading.sentences)
 
 
 def test_a_text_of_a_million_letters_is_cut() -> None:
     question, text = "a" * 1_000_000, "b" * 500_000 + ". The end."
-    assert READER.read(asking(question, question), [Passage("1", "t", text, "d")]).sentences
+    assert READER.read(Question(question, question), [Passage("1", "t", text, "d")]).sentences
 
 
 def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:

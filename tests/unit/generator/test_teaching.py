@@ -13,10 +13,13 @@ from torch.nn import functional
 
 from generator.__main__ import main
 from generator.interface import ChatMessage, Passage
+from generator.question import LEANING_FEATURES
+from generator.question import Question as Said
 from generator.reader import TITLE_WEIGHT, Calibration, Reader
 from generator.reader_graph import ABSENT
 from generator.teaching.exercise import Drill, FieldDrills, draw_exercise
 from generator.teaching.export import export_reader, export_writer
+from generator.teaching.leaning import leaning_weights
 from generator.teaching.lesson import (
     Field,
     Page,
@@ -344,7 +347,7 @@ def test_what_is_served_is_what_was_taught(
     vectors = served_reader.sentence_vectors(passages)
     differences, spread = [], []
     for question, one in zip(field.questions, judge(network, tokens, [field]), strict=True):
-        said = [ChatMessage("user", text) for text in (question.before, question.text) if text]
+        said = Said(question.text, question.before)
         reading = served_reader.read(said, passages)
         served = {
             (int(one.sentence.passage.id), one.sentence.position): one.share
@@ -360,14 +363,14 @@ def test_what_is_served_is_what_was_taught(
         spread.append(shares.max().item() - shares.min().item())
         with torch.inference_mode():
             told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
-            asked = network.ask(*padded([tokens.question(question.text, question.before)]))
+            asked = network.ask(*padded([tokens.question(question.text)]))
             close = network.closenesses(asked, told)[0]
             titles = network.ask(*padded([tokens.question(page.title) for page in field.pages]))
             titled = functional.cosine_similarity(asked.vectors, titles.vectors)
+        alone = served_reader.question_vector(Said(question.text))
         for page, found in enumerate(vectors):
-            served_close = torch.from_numpy(found @ served_reader.question_vector(said))
             expected = close[page] + TITLE_WEIGHT * titled[page]
-            torch.testing.assert_close(served_close, expected, atol=0.06, rtol=0)
+            torch.testing.assert_close(torch.from_numpy(found @ alone), expected, atol=0.06, rtol=0)
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
@@ -461,6 +464,20 @@ def test_the_weights_are_a_mean_of_the_last_steps_and_the_steps_go_on_beside_it(
     with optimizer.averaged():
         assert layer.weight.item() == mean
     assert layer.weight.item() == reached
+
+
+def test_follow_ups_are_told_from_questions_that_stand_alone(
+    base: Path, fields: list[Field], tmp_path: Path
+) -> None:
+    network, tokens = base_network(base), Tokens.load(base)
+    weights = leaning_weights(network, tokens, fields[2:])
+    export_reader(network.state_dict(), network.shape, base=base, folder=tmp_path, leaning=weights)
+    reader = Reader(tmp_path)
+    for question in fields[0].questions:
+        said = [ChatMessage("user", question.before or "hello"), ChatMessage("user", question.text)]
+        assert bool(reader.question(said).before) == bool(question.before), question.text
+    untaught = leaning_weights(network, tokens, [])
+    assert untaught.tolist() == [0.0] * (network.shape.width + LEANING_FEATURES + 1)
 
 
 def test_a_training_begins_at_the_weights_of_an_earlier_one(
