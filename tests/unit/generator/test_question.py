@@ -29,9 +29,7 @@ def test_the_last_message_and_the_one_before_are_the_users() -> None:
 
 
 def test_the_whole_of_a_question_holds_what_it_leans_on() -> None:
-    assert (
-        Question("and on Sunday?", "when are you open").whole == "and on Sunday? when are you open"
-    )
+    assert Question("and Sunday?", "when are you open").whole == "and Sunday? when are you open"
     assert Question("do you sell bananas").whole == "do you sell bananas"
 
 

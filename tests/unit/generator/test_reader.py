@@ -112,9 +112,8 @@ def test_orders_to_a_machine_are_not_read() -> None:
 @settings(max_examples=25)
 @given(st.text(max_size=3000), st.text(max_size=300), st.text(max_size=3000))
 def test_no_text_is_too_strange(question: str, title: str, text: str) -> None:
-    reading = READER.read(
-        READER.question(asking(title, question)), [Passage("1", title, text, "d")]
-    )
+    asked = READER.question(asking(title, question))
+    reading = READER.read(asked, [Passage("1", title, text, "d")])
     assert 0.0 <= reading.support <= 1.0
     assert all(np.isfinite(scored.share) for scored in reading.sentences)
 
