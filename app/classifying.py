@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +13,20 @@ from intent.interface import IntentClassifier, Prediction
 LARGEST_BATCH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Classified:
+    prediction: Prediction
+    cpu_seconds: float
+    """Of the thread: an equal part of what its batch took."""
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     classifier: IntentClassifier
     text: str
     loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Prediction]
-    outcome: Prediction | Exception | None = None
+    answer: asyncio.Future[Classified]
+    outcome: Classified | Exception | None = None
 
     def settle(self) -> None:
         if self.answer.done():  # whoever asked has given up
@@ -40,7 +48,7 @@ class ClassifierThread:
         self._thread = threading.Thread(target=self._work, name="classifier", daemon=True)
         self._thread.start()
 
-    async def classify(self, classifier: IntentClassifier, text: str) -> Prediction:
+    async def classify(self, classifier: IntentClassifier, text: str) -> Classified:
         loop = asyncio.get_running_loop()
         request = _Request(classifier, text, loop, loop.create_future())
         self._requests.put(request)
@@ -77,6 +85,7 @@ class ClassifierThread:
 
 
 def _answer(classifier: IntentClassifier, requests: Sequence[_Request]) -> None:
+    start = time.thread_time()
     try:
         predictions = classifier.classify_batch([one.text for one in requests])
     except Exception as error:
@@ -86,8 +95,9 @@ def _answer(classifier: IntentClassifier, requests: Sequence[_Request]) -> None:
             for one in requests:
                 _answer(classifier, [one])
         return
+    each = (time.thread_time() - start) / len(requests)
     for one, prediction in zip(requests, predictions, strict=True):
-        one.outcome = prediction
+        one.outcome = Classified(prediction, each)
 
 
 def _settle_all(requests: Sequence[_Request]) -> None:

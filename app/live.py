@@ -81,14 +81,22 @@ class LiveAssistant:
         if snapshot.classifier is None:
             return Reading(None, None, snapshot.replies, 0.0)
         start = time.perf_counter()
-        prediction = await self._classifying.classify(snapshot.classifier, text)
+        classified = await self._classifying.classify(snapshot.classifier, text)
         milliseconds = (time.perf_counter() - start) * 1000
+        prediction = classified.prediction
         self._traffic.note(in_scope=prediction.in_scope)
         grounds = Grounds(
             snapshot.certificate,
             is_usual_traffic=self._traffic.is_within(snapshot.certificate),
         )
-        return Reading(prediction, snapshot.model_version, snapshot.replies, milliseconds, grounds)
+        return Reading(
+            prediction,
+            snapshot.model_version,
+            snapshot.replies,
+            milliseconds,
+            grounds,
+            classify_cpu_ms=classified.cpu_seconds * 1000,
+        )
 
     async def try_out(self, number: int) -> None:
         """Load a version without serving it; a promotion that follows finds it ready.

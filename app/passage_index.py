@@ -6,6 +6,7 @@ as its vectors are stored. Whichever process is idle does it, for all.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 
 from app.database import documents
 from app.database.database import Database
+from app.dialogue.chatbot import Found
 from app.errors import Unavailable
 from generator.interface import ChatMessage, Passage
 from generator.question import Question
@@ -69,15 +71,20 @@ class PassageIndex:
                 await self._worker
         self._thread.shutdown(cancel_futures=True)
 
-    async def find(self, messages: Sequence[ChatMessage]) -> list[Passage]:
+    async def find(self, messages: Sequence[ChatMessage]) -> Found:
         """The passages that may answer the last message, best first."""
         loop = asyncio.get_running_loop()
-        question, vector = await loop.run_in_executor(self._thread, self._asked, messages)
-        return await self._database.read(lambda c: self.search(c, question, vector))
+        question, vector, cpu_seconds = await loop.run_in_executor(
+            self._thread, self._asked, messages
+        )
+        passages = await self._database.read(lambda c: self.search(c, question, vector))
+        return Found(passages, cpu_seconds)
 
-    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[Question, Vector]:
+    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[Question, Vector, float]:
+        start = time.thread_time()
         question = self._reader.question(messages)
-        return question, self._reader.question_vector(question)
+        vector = self._reader.question_vector(question)
+        return question, vector, time.thread_time() - start
 
     def search(self, connection: Connection, question: Question, vector: Vector) -> list[Passage]:
         """`find` within a transaction."""

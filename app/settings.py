@@ -80,6 +80,15 @@ class Settings(BaseSettings):
         "say openly when you do not know. Keep it short."
     )
 
+    # What the ledger calculates with; it keeps what was measured, so that a new price counts for
+    # the past, too.
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    price_per_cpu_second: Annotated[float, Field(ge=0)] = 0.00001
+    """Of this machine. Clouds take about 0.04 an hour for a virtual core."""
+    price_per_1000_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
+    """Of the remote generator's engine; what runs here costs CPU time, and no tokens."""
+    price_per_1000_reply_tokens: Annotated[float, Field(ge=0)] = 0.0
+
     training_seconds: Annotated[float, Field(gt=0)] = 1800.0
     training_memory_mb: Annotated[int, Field(ge=512)] = 4096
     training_threads: Annotated[int, Field(ge=1)] = 1

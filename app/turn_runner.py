@@ -31,7 +31,7 @@ from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
 from app.errors import Overloaded, TwofoldError, Unavailable
 from app.turn_places import TurnPlaces, generators_full
-from generator.interface import ChatMessage
+from generator.interface import ChatMessage, Usage
 
 GROW_SECONDS = 0.25
 RENEW_SECONDS = 4.0
@@ -300,7 +300,7 @@ class TurnRunner:
     async def _grow(self) -> None:
         async with self._growing:
             grown = {
-                (live.turn.id, live.turn.fence): live.text
+                (live.turn.id, live.turn.fence): Reply(live.text, usage=live.usage)
                 for live in self._live.values()
                 if live.turn is not None and live.take_dirty()
             }
@@ -348,6 +348,7 @@ class _LiveTurn:
 
     turn: Turn | None = None
     text: str = ""
+    usage: Usage | None = None
     task: "asyncio.Task[None] | None" = None
     accepted: "asyncio.Future[Turn]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -366,14 +367,15 @@ class _LiveTurn:
 
     def show(self, turn: Turn) -> None:
         if self.turn is None or turn.fence != self.turn.fence:
-            self.text = ""
+            self.text, self.usage = "", None
         self.turn = turn
         if not self.accepted.done():
             self.accepted.set_result(turn)
         self._tell()
 
-    def grow(self, piece: str) -> None:
+    def grow(self, piece: str, usage: Usage | None) -> None:
         self.text += piece
+        self.usage = usage
         self._dirty = True
         self._tell()
 
@@ -467,9 +469,9 @@ class _Journal:
         turn = self._turn
         return await self._database.read(lambda c: turns.history(c, turn))
 
-    async def grow(self, text: str) -> None:
+    async def grow(self, text: str, usage: Usage | None = None) -> None:
         """Heard at once; the runner's next beat writes it, with those of all other turns."""
-        self.live.grow(text)
+        self.live.grow(text, usage)
 
     async def finish(self, reply: Reply, timing: Timing) -> Turn:
         turn, worker = self._turn, self.runner._worker

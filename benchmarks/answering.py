@@ -147,7 +147,7 @@ async def _measure(
         if question.expected is not None
     ]
     for question in track(asked, "searching", console=Console(stderr=True)):
-        first = (await town.index.find(question.messages))[:FIRST]
+        first = (await town.index.find(question.messages)).passages[:FIRST]
         found[question.kind].append(question.passage in [one.title for one in first])
     found["with an answer"] = found["question"] + found["follow-up"]
     for shelf in (town, *shelves.values()):
@@ -196,7 +196,7 @@ def _asked(entry: dict[str, Any]) -> Iterator[tuple[ChatMessage, ...]]:
 
 async def ask(generator: EmbeddedGenerator, shelf: Shelf, question: Question) -> Outcome:
     start = time.process_time()
-    passages = await shelf.index.find(question.messages)
+    passages = (await shelf.index.find(question.messages)).passages
     pieces: list[Piece] = []
     first = 0.0
     async for piece in generator.stream(question.messages, passages):

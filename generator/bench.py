@@ -267,7 +267,8 @@ async def _answer(generator: Generator, request: Request) -> Reply:
     async for piece in generator.stream([ChatMessage("user", request.text)], limits=limits):
         if first is None:
             first = time.perf_counter() - start
-        texts.append(piece.text)
+        if piece.text:
+            texts.append(piece.text)
     return Reply("".join(texts), len(texts), first or time.perf_counter() - start)
 
 

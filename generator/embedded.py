@@ -2,18 +2,22 @@
 
 import asyncio
 import re
+import time
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from generator.interface import ChatMessage, Citation, Limits, Passage, Piece
+from generator.interface import ChatMessage, Citation, Limits, Passage, Piece, Usage
 from generator.question import Question, last_messages
 from generator.quoting import best_sentences, in_company
 from generator.reader import Reader
 from generator.sentences import Sentence
 from generator.verification import is_supported, without_yes_or_no
 from generator.writer import Writer
+
+Said = list[tuple[str, tuple[Citation, ...]]]
+"""What to say, each part with what it cites."""
 
 WORDS_PER_PIECE = 4
 MOST_PASSAGES = 5
@@ -95,22 +99,27 @@ class EmbeddedGenerator:
         small = small_talk(text)
         if small is not None:
             for part in _in_parts(small):
-                yield Piece(part, self._name)
+                yield Piece(part, self._name, usage=Usage())
             return
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._thread, self._answer, messages, passages)
+        answer, usage = await loop.run_in_executor(self._thread, self._timed, messages, passages)
         if answer is None:
             for part in _in_parts(_pick(UNKNOWN, text)):
-                yield Piece(part, self._name, answered=False)
+                yield Piece(part, self._name, answered=False, usage=usage)
             return
         for said, citations in answer:
             for number, part in enumerate(_in_parts(said)):
-                yield Piece(part, self._name, citations if number == 0 else ())
+                yield Piece(part, self._name, citations if number == 0 else (), usage=usage)
 
-    def _answer(
+    def _timed(
         self, messages: Sequence[ChatMessage], passages: Sequence[Passage]
-    ) -> list[tuple[str, tuple[Citation, ...]]] | None:
-        """What to say, each part with what it cites; None where nothing answers."""
+    ) -> tuple[Said | None, Usage]:
+        start = time.thread_time()
+        answer = self._answer(messages, passages)
+        return answer, Usage(cpu_seconds=time.thread_time() - start)
+
+    def _answer(self, messages: Sequence[ChatMessage], passages: Sequence[Passage]) -> Said | None:
+        """None where nothing answers."""
         ranked = sorted(passages, key=lambda passage: -passage.score)[:MOST_PASSAGES]
         question = self._reader.question(messages)
         reading = self._reader.read(question, ranked)

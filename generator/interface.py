@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -44,6 +45,25 @@ class Skipped:
     error: str
 
 
+class TokensBy(StrEnum):
+    """Who counted the tokens of a reply."""
+
+    ENGINE = "engine"  # an engine elsewhere, which may be paid by them
+    ESTIMATE = "estimate"  # we did, roughly: that engine gave no count
+    NETWORK = "network"  # a network that runs here, and costs its CPU time
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply has taken so far."""
+
+    cpu_seconds: float = 0.0
+    """Of this machine, whichever process spent them."""
+    prompt_tokens: int | None = None
+    reply_tokens: int | None = None
+    tokens_by: TokensBy | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a reply. The texts of all pieces, joined, are the whole reply.
@@ -58,6 +78,8 @@ class Piece:
     """False when the generator says that it does not know."""
     skipped: tuple[Skipped, ...] = ()
     """With the first piece of a fallback chain."""
+    usage: Usage | None = None
+    """Up to here: of all that come, the last one counts. The last piece may bring nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

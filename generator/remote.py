@@ -26,11 +26,17 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    TokensBy,
+    Usage,
 )
 from generator.prompt import INSTRUCTIONS, CountTokens, build_prompt
 
 MOST_CHARACTERS_PER_TOKEN = 64
 """A token of English has four or five; only runs of blanks or dashes have more than this."""
+USUAL_CHARACTERS_PER_TOKEN = 4
+"""What is counted by, as long as the engine has given no count."""
+MOST_TOKENS = 2**31
+"""No reply takes so many; a table's number holds no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class RemoteGenerator:
             failures=remote_limits.failures_in_a_row, rest_seconds=remote_limits.rest_seconds
         )
         self._retries = RetryBudget()
+        self._asks_for_usage = True
         # trust_env=False: a proxy variable must not send the key somewhere else.
         self._client = httpx2.AsyncClient(
             trust_env=False,
@@ -105,21 +112,23 @@ class RemoteGenerator:
         limits: Limits = Limits(),  # noqa: B008 - frozen, safe to share
     ) -> AsyncIterator[Piece]:
         deadline = asyncio.get_running_loop().time() + limits.seconds
-        request = self._request(messages, passages, limits)
+        body = self._body(messages, passages, limits)
         self._breaker.check()  # nobody waits in line for an engine that is left alone
         async with self._admission.place(deadline):
             with self._breaker.request(deadline):
                 most = limits.max_tokens * MOST_CHARACTERS_PER_TOKEN
-                async with aclosing(self._pieces(request, deadline, most)) as pieces:
+                async with aclosing(self._pieces(body, deadline, most)) as pieces:
                     async for piece in pieces:
                         yield piece
 
     async def _pieces(
-        self, request: httpx2.Request, deadline: float, most_characters: int
+        self, body: dict[str, Any], deadline: float, most_characters: int
     ) -> AsyncGenerator[Piece]:
         clock = asyncio.get_running_loop().time
         piece_deadline = min(deadline, clock() + self._limits.first_piece_seconds)
-        response = await self._open(request, piece_deadline)
+        response = await self._open(body, piece_deadline)
+        asked = sum(len(message["content"]) for message in body["messages"])
+        usage: Usage | None = None
         said = 0
         try:
             async with aclosing(_data_lines(response, self._limits)) as lines:
@@ -128,13 +137,15 @@ class RemoteGenerator:
                     data = await _before(piece_deadline, lines)
                     if data is None or data == "[DONE]":
                         break
-                    text, last = _read_chunk(data)
-                    finished = finished or last
-                    if text:
-                        said += len(text)
+                    chunk = _read_chunk(data)
+                    finished = finished or chunk.is_last
+                    usage = chunk.usage or usage
+                    if chunk.text:
+                        said += len(chunk.text)
                         if said > most_characters:
                             raise GeneratorError("the engine says more than it was asked for")
-                        yield Piece(text, self._name)
+                    if chunk.text or chunk.usage:
+                        yield Piece(chunk.text, self._name, usage=usage or _estimated(asked, said))
                         piece_deadline = min(deadline, clock() + self._limits.gap_seconds)
         finally:
             await response.aclose()
@@ -143,9 +154,9 @@ class RemoteGenerator:
         if not said:
             raise GeneratorError("the engine's reply was empty")
 
-    def _request(
+    def _body(
         self, messages: Sequence[ChatMessage], passages: Sequence[Passage], limits: Limits
-    ) -> httpx2.Request:
+    ) -> dict[str, Any]:
         prompt = build_prompt(
             messages,
             passages,
@@ -164,13 +175,27 @@ class RemoteGenerator:
             body["seed"] = limits.seed
         if limits.stop:
             body["stop"] = list(limits.stop)
-        return self._client.build_request("POST", self._url, json=body, headers=self._headers)
+        return body
 
-    async def _open(self, request: httpx2.Request, deadline: float) -> httpx2.Response:
-        """A response that streams events. One retry, as nothing has been said yet, and where
+    async def _open(self, body: dict[str, Any], deadline: float) -> httpx2.Response:
+        """A response that streams events. An engine that refuses to be asked how many tokens it
+        took is asked without that, and from then on always."""
+        self._retries.earn()
+        if self._asks_for_usage:
+            try:
+                with_usage = {**body, "stream_options": {"include_usage": True}}
+                return await self._answer(with_usage, deadline)
+            except GeneratorRefused:
+                response = await self._answer(body, deadline)
+                self._asks_for_usage = False
+                return response
+        return await self._answer(body, deadline)
+
+    async def _answer(self, body: dict[str, Any], deadline: float) -> httpx2.Response:
+        """One retry, as nothing has been said yet, and where
         not too many were needed of late. It also helps where the engine closes an idle
         connection at the moment we write on it."""
-        self._retries.earn()
+        request = self._client.build_request("POST", self._url, json=body, headers=self._headers)
         for attempts_left in (1, 0):
             try:
                 async with asyncio.timeout_at(deadline):
@@ -353,8 +378,15 @@ def _data(line: bytes) -> str | None:
     return text[len("data:") :].strip() if text.startswith("data:") else None
 
 
-def _read_chunk(data: str) -> tuple[str, bool]:
-    """The text that a chunk adds, and whether the engine calls the reply finished."""
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    text: str = ""
+    is_last: bool = False
+    """The engine calls the reply finished; a count of tokens may follow."""
+    usage: Usage | None = None
+
+
+def _read_chunk(data: str) -> _Chunk:
     try:
         chunk = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -363,9 +395,27 @@ def _read_chunk(data: str) -> tuple[str, bool]:
         raise GeneratorError("the engine reported an error in its stream")
     match chunk:
         case {"choices": []}:
-            return "", False
+            return _Chunk(usage=_counted(chunk))
         case {"choices": [{"delta": {"content": str(text)}, **choice}, *_]}:
-            return text, choice.get("finish_reason") is not None
+            return _Chunk(text, choice.get("finish_reason") is not None, _counted(chunk))
         case {"choices": [{"delta": dict(), **choice}, *_]}:
-            return "", choice.get("finish_reason") is not None
+            return _Chunk("", choice.get("finish_reason") is not None, _counted(chunk))
     raise GeneratorError("the engine sent an event that is no chat completion chunk")
+
+
+def _counted(chunk: dict[str, Any]) -> Usage | None:
+    """Some engines count in the last event, some in each; what is no count is none."""
+    match chunk.get("usage"):
+        case {"prompt_tokens": int(asked), "completion_tokens": int(said)} if (
+            0 <= asked < MOST_TOKENS and 0 <= said < MOST_TOKENS
+        ):
+            return Usage(0.0, asked, said, TokensBy.ENGINE)
+    return None
+
+
+def _estimated(asked: int, said: int) -> Usage:
+    """From characters."""
+    prompt_tokens, reply_tokens = (
+        round(characters / USUAL_CHARACTERS_PER_TOKEN) for characters in (asked, said)
+    )
+    return Usage(0.0, prompt_tokens, reply_tokens, TokensBy.ESTIMATE)

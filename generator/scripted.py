@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from generator.interface import ChatMessage, Citation, Limits, Passage, Piece
+from generator.interface import ChatMessage, Citation, Limits, Passage, Piece, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class ScriptedGenerator:
 
     A line is cut into a piece per word. `wait_before` maps the number of a piece (0 is the
     first) to an event that must be set before it is said. `error` is raised once `error_after`
-    pieces are out. `calls` holds what was asked, `pieces_said` counts over all calls, and
-    `abandoned` counts the streams that were closed before their end.
+    pieces are out. `usage` comes with each piece. `calls` holds what was asked, `pieces_said`
+    counts over all calls, and `abandoned` counts the streams that were closed before their end.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class ScriptedGenerator:
         error_after: int = 0,
         citations: Sequence[Citation] = (),
         answered: bool = True,
+        usage: Usage | None = None,
     ) -> None:
         self.calls: list[ScriptedCall] = []
         self.pieces_said = 0
@@ -46,6 +47,7 @@ class ScriptedGenerator:
         self._error_after = error_after
         self._citations = tuple(citations)
         self._answered = answered
+        self._usage = usage
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class ScriptedGenerator:
                 await self._get_ready(number)
                 self.pieces_said += 1
                 citations = self._citations if number == 0 else ()
-                yield Piece(word, self._name, citations, answered=self._answered)
+                yield Piece(word, self._name, citations, answered=self._answered, usage=self._usage)
             await self._get_ready(len(words))
             finished = True
         finally:

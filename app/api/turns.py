@@ -82,6 +82,7 @@ class Choice(Out):
 
 class Timing(Out):
     classify_ms: float | None
+    search_ms: float | None
     first_piece_ms: float | None
     total_ms: float | None
 

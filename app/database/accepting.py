@@ -129,7 +129,7 @@ _REMEMBER = Prepared(
 _STORED = (
     "id conversation_id owner seq idempotency_key fingerprint text status fence starts worker "
     "reply citations choices route intent decision model_version generator degraded skipped "
-    "classify_ms total_ms"
+    "classify_ms classify_cpu_ms total_ms"
 ).split()
 
 
@@ -205,6 +205,7 @@ def _insert(
             "decision": json.dumps(verdict.decision.to_json()) if verdict else None,
             "model_version": verdict.model_version if verdict else None,
             "classify_ms": timing.classify_ms if verdict else None,
+            "classify_cpu_ms": timing.classify_cpu_ms if verdict else None,
             "total_ms": timing.total_ms,
             **(_as_text(reply_values(reply)) if reply else _NOTHING_SAID),
         },
@@ -223,7 +224,7 @@ def _insert(
         reply=reply,
         decision=verdict.decision if verdict else None,
         model_version=verdict.model_version if verdict else None,
-        timing=Timing(timing.classify_ms if verdict else None, None, timing.total_ms),
+        timing=timing if verdict else Timing(total_ms=timing.total_ms),
         created_at=datetime.fromtimestamp(created_at, UTC),
         finished_at=datetime.fromtimestamp(finished_at, UTC) if finished_at else None,
     )

@@ -104,6 +104,12 @@ turns = Table(
     Column("classify_ms", Double),
     Column("first_piece_ms", Double),
     Column("total_ms", Double),
+    Column("search_ms", Double),
+    Column("classify_cpu_ms", Double),
+    Column("generator_cpu_ms", Double),  # and the search's; None: none asked, or none that measures
+    Column("prompt_tokens", Integer),
+    Column("reply_tokens", Integer),
+    Column("tokens_by", String(16)),
     Column("rating", String(8)),
     Column("comment", Text),
     Column("created_at", Double, nullable=False),
@@ -134,6 +140,7 @@ turns = Table(
         sqlite_where=text("status IN ('accepted', 'generating')"),
         postgresql_where=text("status IN ('accepted', 'generating')"),
     ),
+    Index("ix_turns_created_at", "created_at", "id"),
 )
 
 assistant = Table(

@@ -10,7 +10,7 @@ from app.dialogue.routing import Decision
 from app.dialogue.state import Option
 from app.dialogue.turn import Feedback, Reply, Timing, Turn, TurnStatus
 from app.errors import NotFound
-from generator.interface import Citation, Skipped
+from generator.interface import Citation, Skipped, TokensBy, Usage
 
 LEASE_SECONDS = 15.0
 
@@ -39,6 +39,7 @@ def from_row(row: Row[Any]) -> Turn:
             generator=row.generator,
             degraded=row.degraded,
             skipped=tuple(Skipped(*one) for one in row.skipped),
+            usage=usage_of(row),
         )
     return Turn(
         id=row.id,
@@ -51,7 +52,13 @@ def from_row(row: Row[Any]) -> Turn:
         reply=reply,
         decision=Decision.from_json(row.decision) if row.decision else None,
         model_version=row.model_version,
-        timing=Timing(row.classify_ms, row.first_piece_ms, row.total_ms),
+        timing=Timing(
+            row.classify_ms,
+            row.first_piece_ms,
+            row.total_ms,
+            row.search_ms,
+            row.classify_cpu_ms,
+        ),
         feedback=Feedback(row.rating, row.comment) if row.rating else None,
         error_code=row.error_code,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
@@ -70,3 +77,19 @@ def reply_values(reply: Reply) -> dict[str, Any]:
         "degraded": reply.degraded,
         "skipped": [[one.generator, one.error] for one in reply.skipped],
     }
+
+
+def usage_values(usage: Usage | None) -> dict[str, Any]:
+    return {
+        "generator_cpu_ms": usage.cpu_seconds * 1000 if usage else None,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "reply_tokens": usage.reply_tokens if usage else None,
+        "tokens_by": usage.tokens_by if usage else None,
+    }
+
+
+def usage_of(row: Row[Any]) -> Usage | None:
+    if row.generator_cpu_ms is None:
+        return None
+    tokens_by = TokensBy(row.tokens_by) if row.tokens_by else None
+    return Usage(row.generator_cpu_ms / 1000, row.prompt_tokens, row.reply_tokens, tokens_by)

@@ -21,7 +21,15 @@ from sqlalchemy import (
 )
 
 from app.database.tables import conversations, now, turns
-from app.database.turn_rows import LEASE_SECONDS, OPEN, find_one, from_row, load, reply_values
+from app.database.turn_rows import (
+    LEASE_SECONDS,
+    OPEN,
+    find_one,
+    from_row,
+    load,
+    reply_values,
+    usage_values,
+)
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import Decide, Feedback, Reply, Timing, Turn, TurnStatus, Verdict
 from app.errors import Conflict, InvalidInput, LostFence, NotFound
@@ -106,8 +114,10 @@ def retry(connection: Connection, owner: str, turn_id: str, worker: str) -> tupl
             skipped=[],
             error_code=None,
             first_piece_ms=None,
+            search_ms=None,
             total_ms=None,
             finished_at=None,
+            **usage_values(None),
         )
     )
     turn = get(connection, owner, turn_id)
@@ -116,8 +126,9 @@ def retry(connection: Connection, owner: str, turn_id: str, worker: str) -> tupl
     return turn, begun.rowcount == 1
 
 
-def grow(connection: Connection, replies: Mapping[tuple[str, int], str]) -> None:
-    """All streams' replies so far, by (turn, fence), in one commit; renews their leases."""
+def grow(connection: Connection, replies: Mapping[tuple[str, int], Reply]) -> None:
+    """All streams' replies so far, by (turn, fence), with what they took, in one commit; renews
+    their leases."""
     if not replies:
         return
     connection.execute(
@@ -127,18 +138,26 @@ def grow(connection: Connection, replies: Mapping[tuple[str, int], str]) -> None
             turns.c.fence == bindparam("mine"),
             turns.c.status == TurnStatus.GENERATING,
         )
-        .values(reply=bindparam("so_far"), lease_until=now() + LEASE_SECONDS),
+        .values(
+            reply=bindparam("so_far"),
+            lease_until=now() + LEASE_SECONDS,
+            **{name: bindparam(f"new_{name}") for name in usage_values(None)},
+        ),
         [
-            {"turn_id": turn_id, "mine": fence, "so_far": reply}
+            {
+                "turn_id": turn_id,
+                "mine": fence,
+                "so_far": reply.text,
+                **{f"new_{name}": value for name, value in usage_values(reply.usage).items()},
+            }
             for (turn_id, fence), reply in replies.items()
         ],
     )
 
 
 def finish(connection: Connection, turn_id: str, fence: int, reply: Reply, timing: Timing) -> Turn:
-    return _close(
-        connection, turn_id, fence, {**reply_values(reply), "status": TurnStatus.DONE}, timing
-    )
+    said = {**reply_values(reply), **usage_values(reply.usage)}
+    return _close(connection, turn_id, fence, {**said, "status": TurnStatus.DONE}, timing)
 
 
 def finish_waiting(
@@ -321,6 +340,7 @@ def _decided(verdict: Verdict, timing: Callable[[], Timing]) -> dict[str, Any]:
         "decision": verdict.decision.to_json(),
         "model_version": verdict.model_version,
         "classify_ms": timing().classify_ms,
+        "classify_cpu_ms": timing().classify_cpu_ms,
     }
     if verdict.reply is not None:
         values |= {
@@ -347,6 +367,7 @@ def _close(
             finished_at=now(),
             lease_until=None,
             first_piece_ms=timing.first_piece_ms,
+            search_ms=timing.search_ms,
             total_ms=timing.total_ms,
             **values,
         )

@@ -7,8 +7,8 @@ makes each step durable before anybody hears of it.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -29,11 +29,20 @@ from generator.interface import (
     Passage,
     Piece,
     Skipped,
+    Usage,
 )
 from intent.interface import Prediction
 
-FindPassages = Callable[[Sequence[ChatMessage]], Awaitable[Sequence[Passage]]]
-"""Those that may answer the last message, best first."""
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    passages: Sequence[Passage]
+    """Those that may answer the last message, best first."""
+    cpu_seconds: float = 0.0
+    """Of the network that searched."""
+
+
+FindPassages = Callable[[Sequence[ChatMessage]], Awaitable[Found]]
 
 SAME_MOMENT_SECONDS = 0.1
 """How far two timers for one deadline may be apart."""
@@ -49,6 +58,7 @@ class Reading:
     replies: ReplyBook
     classify_ms: float
     grounds: Grounds = NO_GROUNDS
+    classify_cpu_ms: float = 0.0
 
 
 class Reader(Protocol):
@@ -92,7 +102,7 @@ class Chatbot:
     ) -> AsyncGenerator[TurnEvent]:
         due = inf if deadline_seconds is None else time.monotonic() + deadline_seconds
         reading = await self.reader.read(text)
-        clock = _Stopwatch(reading.classify_ms)
+        clock = _Stopwatch(reading)
         decide = partial(self.decide, text, reading)
 
         # Durable before audible: an instant answer is accepted and done in one commit.
@@ -116,12 +126,15 @@ class Chatbot:
         draft = _Draft()
         deadline = min(due, time.monotonic() + self.limits.seconds)
         try:
-            async with aclosing(_until(deadline, self._write(text, journal, deadline))) as pieces:
+            async with aclosing(
+                _until(deadline, self._write(text, journal, deadline, clock))
+            ) as pieces:
                 async for piece in pieces:
-                    clock.heard()
-                    yield Delta(piece.text, offset=len(draft.text))
-                    await journal.grow(piece.text)
+                    if piece.text:
+                        clock.heard()
+                        yield Delta(piece.text, offset=len(draft.text))
                     draft.add(piece)
+                    await journal.grow(piece.text, draft.usage)
         except TimeoutError:
             draft.degraded = "deadline"
         except GeneratorError as error:
@@ -168,21 +181,37 @@ class Chatbot:
         return reading.prediction, self.decide(text, reading, state).decision
 
     async def _write(
-        self, text: str, journal: TurnJournal, deadline: float
+        self, text: str, journal: TurnJournal, deadline: float, clock: "_Stopwatch"
     ) -> AsyncGenerator[Piece]:
         messages = [*await journal.history(), ChatMessage("user", text)]
-        passages = await self.find_passages(messages)
+        with clock.searching():
+            found = await self.find_passages(messages)
+        async with aclosing(self.generate(messages, found, deadline)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def generate(
+        self, messages: Sequence[ChatMessage], found: Found, deadline: float
+    ) -> AsyncGenerator[Piece]:
+        """The generator's reply; what the search took counts as its own."""
         if self.system_prompt:
             messages = [ChatMessage("system", self.system_prompt), *messages]
         limits = replace(self.limits, seconds=max(deadline - time.monotonic(), 0.0))
-        pieces = self.generator.stream(messages, passages, limits)
+        pieces = self.generator.stream(messages, found.passages, limits)
         try:
             async for piece in pieces:
-                yield piece
+                yield _with_search(piece, found)
         finally:
             # Now, not when the garbage collector comes by: an engine is at work behind it.
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
+
+
+def _with_search(piece: Piece, found: Found) -> Piece:
+    if piece.usage is None:
+        return piece
+    cpu_seconds = piece.usage.cpu_seconds + found.cpu_seconds
+    return replace(piece, usage=replace(piece.usage, cpu_seconds=cpu_seconds))
 
 
 async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
@@ -196,16 +225,29 @@ async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerat
 
 
 class _Stopwatch:
-    def __init__(self, classify_ms: float) -> None:
-        self._start = time.perf_counter() - classify_ms / 1000
-        self._classify_ms = classify_ms
+    def __init__(self, reading: Reading) -> None:
+        self._start = time.perf_counter() - reading.classify_ms / 1000
+        self._reading = reading
+        self._search_ms: float | None = None
         self._first_piece_ms: float | None = None
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._search_ms = (time.perf_counter() - start) * 1000
 
     def heard(self) -> None:
         self._first_piece_ms = self._first_piece_ms or self._elapsed_ms()
 
     def timing(self) -> Timing:
-        return Timing(self._classify_ms, self._first_piece_ms, self._elapsed_ms())
+        return Timing(
+            classify_ms=self._reading.classify_ms,
+            first_piece_ms=self._first_piece_ms,
+            total_ms=self._elapsed_ms(),
+            search_ms=self._search_ms,
+            classify_cpu_ms=self._reading.classify_cpu_ms,
+        )
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._start) * 1000
@@ -220,11 +262,13 @@ class _Draft:
     generator: str | None = None
     degraded: str | None = None
     skipped: tuple[Skipped, ...] = ()
+    usage: Usage | None = None
 
     def add(self, piece: Piece) -> None:
         self.text += piece.text
         self.citations = tuple(dict.fromkeys((*self.citations, *piece.citations)))
         self.generator = piece.generator
+        self.usage = piece.usage or self.usage
         if piece.skipped:
             self.skipped, self.degraded = piece.skipped, "fallback"
 
@@ -233,4 +277,12 @@ class _Draft:
         self.degraded = self.degraded or "no_reply"
 
     def reply(self) -> Reply:
-        return Reply(self.text, self.citations, (), self.generator, self.degraded, self.skipped)
+        return Reply(
+            self.text,
+            self.citations,
+            (),
+            self.generator,
+            self.degraded,
+            self.skipped,
+            self.usage,
+        )

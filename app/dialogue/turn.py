@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.dialogue.routing import Decision
 from app.dialogue.state import DialogueState, Option
-from generator.interface import ChatMessage, Citation, Skipped
+from generator.interface import ChatMessage, Citation, Skipped, Usage
 
 
 class TurnStatus(StrEnum):
@@ -32,15 +32,20 @@ class Reply:
     degraded: str | None = None
     """Why this may not be the best answer: `deadline`, `fallback`, `no_reply`; None when it is."""
     skipped: tuple[Skipped, ...] = ()
+    usage: Usage | None = None
+    """What a generator took for it; None where none was asked, or none measures it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds since the turn was posted, but `classify_ms`: of the network alone."""
+    """Milliseconds since the turn was posted, but `classify_ms`, of the network alone, and
+    `search_ms`, of the search for passages."""
 
     classify_ms: float | None = None
     first_piece_ms: float | None = None
     total_ms: float | None = None
+    search_ms: float | None = None
+    classify_cpu_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,8 @@ class TurnJournal(Protocol):
         """What was said before this turn, oldest first."""
         ...
 
-    async def grow(self, text: str) -> None:
-        """Append to the reply: heard at once, in the table soon."""
+    async def grow(self, text: str, usage: Usage | None = None) -> None:
+        """Append to the reply: heard at once, in the table soon, with what it took until here."""
         ...
 
     async def finish(self, reply: Reply, timing: Timing) -> Turn:

@@ -23,6 +23,8 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    TokensBy,
+    Usage,
 )
 from generator.prompt import INSTRUCTIONS, PromptTooLong
 
@@ -131,8 +133,11 @@ class LocalGenerator:
                 raise GeneratorTimeout("the network was not loaded in time") from error
             request = worker.ask(messages, passages, limits)
             try:
-                while (text := await worker.next_text(request, deadline)) is not None:
-                    yield Piece(text, self._name)
+                complete = False
+                while not complete:
+                    said = await worker.next_said(request, deadline)
+                    yield Piece(said.text, self._name, usage=said.usage)
+                    complete = said.complete
                 self._failures = 0
             finally:
                 worker.forget(request)
@@ -197,6 +202,13 @@ def _retrieve(starting: "asyncio.Task[_Worker]") -> None:
         starting.exception()
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    text: str
+    usage: Usage
+    complete: bool
+
+
 class _Worker:
     """One process and the line protocol with it."""
 
@@ -252,8 +264,7 @@ class _Worker:
         )
         return self._last_id
 
-    async def next_text(self, request: int, deadline: float) -> str | None:
-        """None when the reply is complete."""
+    async def next_said(self, request: int, deadline: float) -> _Said:
         try:
             async with asyncio.timeout_at(deadline):
                 answer = await self._answers[request].get()
@@ -261,7 +272,8 @@ class _Worker:
             raise GeneratorTimeout("the reply was not finished in time") from error
         if "error" in answer:
             raise ERRORS.get(answer["code"], GeneratorError)(answer["error"])
-        return None if "done" in answer else str(answer["text"])
+        usage = Usage(**answer["usage"], tokens_by=TokensBy.NETWORK)
+        return _Said(answer.get("text", ""), usage, "done" in answer)
 
     def forget(self, request: int) -> None:
         """Stops the work on a request that is still running."""

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,19 @@ def main() -> None:
 
 @dataclass(slots=True)
 class Reply:
-    spoken: SpokenText
+    prompt_tokens: int
+    spoken: SpokenText = field(init=False)
     tokens: int = 0
+    cpu_seconds: float = 0.0
+    """An equal share of what the process spent while this reply was under way."""
     cancelled: bool = False
+
+    def usage(self) -> dict[str, Any]:
+        return {
+            "cpu_seconds": self.cpu_seconds,
+            "prompt_tokens": self.prompt_tokens,
+            "reply_tokens": self.tokens,
+        }
 
 
 class Replies:
@@ -72,6 +83,8 @@ class Replies:
         self._engine = engine
         self._say = say
         self._open: dict[int, Reply] = {}
+        self._spent = 0.0
+        self._sharing = threading.Lock()
 
     def listen(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -90,8 +103,11 @@ class Replies:
                 [Passage(**each) for each in message["passages"]],
                 limits,
             )
-            say_text = partial(self._say_text, request_id)
-            self._open[request_id] = Reply(SpokenText(self._network.decode, say_text, task.stops))
+            reply = Reply(len(task.prompt))
+            say_text = partial(self._say_text, request_id, reply)
+            reply.spoken = SpokenText(self._network.decode, say_text, task.stops)
+            self._share()
+            self._open[request_id] = reply
             self._engine.add(request_id, task)
         except GeneratorError as error:
             self._open.pop(request_id, None)
@@ -110,6 +126,7 @@ class Replies:
         reply = self._open.get(progress.request_id)
         if reply is None:
             return
+        self._share()
         reply.tokens += len(progress.tokens)
         if progress.tokens and not reply.cancelled:
             reply.spoken.add(list(progress.tokens))
@@ -124,10 +141,19 @@ class Replies:
         if not reply.cancelled:
             reply.spoken.finish()
         end = "cancelled" if reply.cancelled else "done"
-        self._say({"id": progress.request_id, end: True, "tokens": reply.tokens})
+        usage = reply.usage()
+        self._say({"id": progress.request_id, end: True, "tokens": reply.tokens, "usage": usage})
 
-    def _say_text(self, request_id: int, text: str) -> None:
-        self._say({"id": request_id, "text": text})
+    def _share(self) -> None:
+        """What the process spent since the last time, among the replies under way."""
+        with self._sharing:
+            spent, self._spent = self._spent, time.process_time()
+            replies = list(self._open.values())
+            for reply in replies:
+                reply.cpu_seconds += (self._spent - spent) / len(replies)
+
+    def _say_text(self, request_id: int, reply: Reply, text: str) -> None:
+        self._say({"id": request_id, "text": text, "usage": reply.usage()})
 
     def _fail(self, request_id: int, name: str) -> None:
         # The text of an unknown error may quote the user; its type may not.

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    Usage,
 )
 from generator.spoken_text import SpokenText
 
@@ -70,15 +72,16 @@ class Seq2SeqGenerator:
         async with self._admission.place(deadline):
             if self._closed:
                 raise GeneratorUnavailable("this generator was closed")
-            texts: asyncio.Queue[str | None] = asyncio.Queue()
+            pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
             cancelled = threading.Event()
 
-            def say(text: str) -> None:
-                loop.call_soon_threadsafe(texts.put_nowait, text)
+            def say(text: str, cpu_seconds: float) -> None:
+                piece = Piece(text, self._name, usage=Usage(cpu_seconds=cpu_seconds))
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
             def end(work: asyncio.Future[None]) -> None:
                 work.exception()  # where the reader has left, nobody else asks for it
-                texts.put_nowait(None)
+                pieces.put_nowait(None)
 
             self._cancelled.add(cancelled)
             work = loop.run_in_executor(
@@ -86,8 +89,8 @@ class Seq2SeqGenerator:
             )
             work.add_done_callback(end)
             try:
-                while (text := await _next(texts, deadline)) is not None:
-                    yield Piece(text, self._name)
+                while (piece := await _next(pieces, deadline)) is not None:
+                    yield piece
                 await work
             finally:
                 cancelled.set()
@@ -97,11 +100,16 @@ class Seq2SeqGenerator:
         self,
         messages: Sequence[ChatMessage],
         limits: Limits,
-        say: Callable[[str], None],
+        say: Callable[[str, float], None],
         cancelled: threading.Event,
     ) -> None:
         network = self._load()
-        spoken = SpokenText(network.tokens.decode, say, limits.stop)
+        start = time.thread_time()
+
+        def say_so_far(text: str) -> None:
+            say(text, time.thread_time() - start)
+
+        spoken = SpokenText(network.tokens.decode, say_so_far, limits.stop)
         ids = network.say(
             _Cancellable(network.read(messages), cancelled),
             most_tokens=limits.max_tokens,
@@ -115,6 +123,7 @@ class Seq2SeqGenerator:
                 if spoken.stopped:
                     return
             spoken.finish()
+            say_so_far("")
         except _Cancelled:
             return
 
@@ -150,10 +159,10 @@ class _Cancellable:
         return self.decoding.step(tokens, parents)
 
 
-async def _next(texts: "asyncio.Queue[str | None]", deadline: float) -> str | None:
+async def _next(pieces: "asyncio.Queue[Piece | None]", deadline: float) -> Piece | None:
     """None when the reply is complete."""
     try:
         async with asyncio.timeout_at(deadline):
-            return await texts.get()
+            return await pieces.get()
     except TimeoutError as error:
         raise GeneratorTimeout("the reply was not finished in time") from error

@@ -161,7 +161,7 @@ class Turns(RuleBasedStateMachine):
     @rule(which=ANY, words=st.text("ab ", max_size=5))
     def grow(self, which: int, words: str) -> None:
         turn, before = self._handled(which)
-        self._write(lambda c: turns.grow(c, {(turn.id, turn.fence): words}))
+        self._write(lambda c: turns.grow(c, {(turn.id, turn.fence): Reply(words)}))
         after = self._get(turn.id)
         assert after == (
             replace(before, reply=Reply(words)) if self._is_ours(turn, before) else before

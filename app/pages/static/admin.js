@@ -4,6 +4,7 @@ import { AssistantSection } from "./admin-assistant.js";
 import { DocumentsSection } from "./admin-documents.js";
 import { IntentsSection } from "./admin-intents.js";
 import { KeysSection } from "./admin-keys.js";
+import { LedgerSection } from "./admin-ledger.js";
 import { TrainingSection } from "./admin-training.js";
 import { VersionsSection } from "./admin-versions.js";
 import { api } from "./api.js";
@@ -14,6 +15,7 @@ const SECTIONS = [
   { id: "training", title: "Training", Section: TrainingSection },
   { id: "versions", title: "Versions", Section: VersionsSection },
   { id: "documents", title: "Documents", Section: DocumentsSection },
+  { id: "ledger", title: "Ledger", Section: LedgerSection },
   { id: "keys", title: "Keys", Section: KeysSection },
   { id: "assistant", title: "Assistant", Section: AssistantSection },
 ].map((one) => ({ ...one, tab: null, panel: null, section: null }));

@@ -1,12 +1,12 @@
 """One turn, start to finish, with a journal in memory."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished, Reading, TurnEvent
+from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished, Found, Reading, TurnEvent
 from app.dialogue.responses import IntentReplies, ReplyBook
 from app.dialogue.routing import Cause, Route, RoutingPolicy
 from app.dialogue.state import DialogueState
@@ -20,6 +20,8 @@ from generator.interface import (
     GeneratorTimeout,
     Limits,
     Passage,
+    Piece,
+    Usage,
 )
 from generator.scripted import ScriptedGenerator
 from intent.interface import Prediction
@@ -56,6 +58,7 @@ class FakeJournal:
     replayed: bool = False
     behind_another: bool = False
     grown: list[str] = field(default_factory=list)
+    used: list[Usage | None] = field(default_factory=list)
     turn: Turn = TURN
     timing: Timing | None = None
 
@@ -83,8 +86,9 @@ class FakeJournal:
     async def history(self) -> Sequence[ChatMessage]:
         return self.said_before
 
-    async def grow(self, text: str) -> None:
+    async def grow(self, text: str, usage: Usage | None = None) -> None:
         self.grown.append(text)
+        self.used.append(usage)
 
     async def finish(self, reply: Reply, timing: Timing) -> Turn:
         self.timing = timing
@@ -97,8 +101,8 @@ class FakeJournal:
         return self.turn
 
 
-async def no_passages(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
-    return ()
+async def no_passages(messages: Sequence[ChatMessage]) -> Found:
+    return Found(())
 
 
 def chatbot(
@@ -299,8 +303,8 @@ def test_citations_are_kept_once() -> None:
 
 
 def test_the_generator_gets_system_prompt_history_passages_and_the_question_last() -> None:
-    async def found(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
-        return (PASSAGE,)
+    async def found(messages: Sequence[ChatMessage]) -> Found:
+        return Found((PASSAGE,))
 
     generator = ScriptedGenerator(["Yes."])
     before = [ChatMessage("user", "are you open"), ChatMessage("assistant", "Yes.")]
@@ -318,9 +322,9 @@ def test_the_generator_gets_system_prompt_history_passages_and_the_question_last
 def test_passages_are_looked_for_with_the_history() -> None:
     asked: list[Sequence[ChatMessage]] = []
 
-    async def found(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
+    async def found(messages: Sequence[ChatMessage]) -> Found:
         asked.append(messages)
-        return ()
+        return Found(())
 
     before = [ChatMessage("user", "when are you open"), ChatMessage("assistant", "At 9.")]
     bot = chatbot(NOTHING, find_passages=found, system_prompt="Be kind.")
@@ -334,3 +338,19 @@ def test_explaining_decides_alike_and_stores_nothing() -> None:
         return guess, decision.route
 
     assert asyncio.run(scene()) == (CLOSE, Route.CLARIFY)
+
+
+def test_the_last_piece_may_bring_nothing_but_what_the_reply_took() -> None:
+    class Counting(ScriptedGenerator):
+        async def stream(self, *arguments: object) -> AsyncIterator[Piece]:
+            yield Piece("Once.", self.name, usage=Usage(1.0))
+            yield Piece("", self.name, usage=Usage(2.0))
+
+    async def found(messages: Sequence[ChatMessage]) -> Found:
+        return Found((), cpu_seconds=0.5)
+
+    journal = FakeJournal()
+    events = events_of(chatbot(NOTHING, Counting([]), find_passages=found), journal)
+    assert [one.text for one in events if isinstance(one, Delta)] == ["Once."]
+    assert journal.turn.reply == Reply("Once.", generator="scripted", usage=Usage(2.5))
+    assert journal.used == [Usage(1.5), Usage(2.5)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.classifying import LARGEST_BATCH, ClassifierThread
+from app.classifying import LARGEST_BATCH, Classified, ClassifierThread
 from intent.interface import Prediction
 from tests.fakes import prediction
 
@@ -35,7 +35,7 @@ class Gate:
 
 async def behind_the_gate(
     thread: ClassifierThread, gate: Gate, texts: Sequence[str]
-) -> list[Prediction | BaseException]:
+) -> list[Classified | BaseException]:
     """The first text goes in alone; the others gather behind it."""
     first = asyncio.create_task(thread.classify(gate, "first"))
     await asyncio.to_thread(gate.entered.wait, 10)
@@ -57,7 +57,7 @@ def test_what_gathers_goes_through_together_and_each_gets_its_own(
     texts = [f"text {number}" for number in range(LARGEST_BATCH + 6)]
     answers = asyncio.run(behind_the_gate(thread, gate, texts))
     thread.close()
-    intents = [one.intent if isinstance(one, Prediction) else one for one in answers]
+    intents = [one.prediction.intent if isinstance(one, Classified) else one for one in answers]
     assert intents == [f"intent of {text}" for text in ["first", *texts]]
     assert list(map(len, gate.batches)) == [1, LARGEST_BATCH, 6]
 
@@ -65,7 +65,7 @@ def test_what_gathers_goes_through_together_and_each_gets_its_own(
 def test_a_text_that_breaks_the_classifier_fails_alone(thread: ClassifierThread) -> None:
     answers = asyncio.run(behind_the_gate(thread, Gate(), ["a", "poison", "b"]))
     thread.close()
-    assert [type(one) for one in answers] == [Prediction, Prediction, ValueError, Prediction]
+    assert [type(one) for one in answers] == [Classified, Classified, ValueError, Classified]
 
 
 def test_requests_of_two_versions_are_not_mixed(thread: ClassifierThread) -> None:
@@ -108,7 +108,7 @@ def test_who_gave_up_is_left_out(thread: ClassifierThread) -> None:
 
 
 def test_closing_waits_for_what_is_under_way(thread: ClassifierThread) -> None:
-    async def scene() -> list[Prediction]:
+    async def scene() -> list[Classified]:
         gate = Gate()
         gate.open.set()
         waiting = [asyncio.create_task(thread.classify(gate, text)) for text in "abc"]
@@ -116,4 +116,6 @@ def test_closing_waits_for_what_is_under_way(thread: ClassifierThread) -> None:
         await asyncio.to_thread(thread.close)
         return await asyncio.gather(*waiting)
 
-    assert [one.intent for one in asyncio.run(scene())] == [f"intent of {text}" for text in "abc"]
+    assert [one.prediction.intent for one in asyncio.run(scene())] == [
+        f"intent of {text}" for text in "abc"
+    ]

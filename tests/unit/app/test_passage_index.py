@@ -58,7 +58,7 @@ def put(database: Database, name: str, **sections: str) -> None:
 
 
 async def titles(index: PassageIndex, *texts: str) -> list[str]:
-    return [passage.title for passage in await index.find(asking(*texts))]
+    return [passage.title for passage in (await index.find(asking(*texts))).passages]
 
 
 async def test_other_words_of_the_same_meaning_find_a_passage(database: Database) -> None:

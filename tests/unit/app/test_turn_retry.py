@@ -45,7 +45,7 @@ def retry(turn: Turn, *, owner: str = "ada", worker: str = "first") -> Callable:
 
 def failed(database: Database, mine: str) -> Turn:
     turn = database.write_now(accept(mine))
-    database.write_now(lambda c: turns.grow(c, {(turn.id, turn.fence): "Half a"}))
+    database.write_now(lambda c: turns.grow(c, {(turn.id, turn.fence): Reply("Half a")}))
     return database.write_now(fail(turn))
 
 
@@ -55,7 +55,7 @@ def test_a_failed_or_cancelled_turn_is_answered_again_from_nothing(
 ) -> None:
     mine = conversation(database)
     first = database.write_now(accept(mine))
-    database.write_now(lambda c: turns.grow(c, {(first.id, 1): "Half a"}))
+    database.write_now(lambda c: turns.grow(c, {(first.id, 1): Reply("Half a")}))
     database.write_now(end(first))
     again, begun = database.write_now(retry(first, worker="second"))
     assert begun
@@ -161,10 +161,10 @@ def test_what_is_handed_over_is_adopted_at_once_and_does_not_count_as_a_crash(
 def test_who_handed_a_turn_over_writes_it_no_more(database: Database) -> None:
     turn = database.write_now(accept(conversation(database)))
     waiting = database.write_now(accept(turn.conversation_id))
-    database.write_now(lambda c: turns.grow(c, {(turn.id, 1): "Half a"}))
+    database.write_now(lambda c: turns.grow(c, {(turn.id, 1): Reply("Half a")}))
     database.write_now(lambda c: leases.release(c, "first"))
     late = Reply("Late.")
-    database.write_now(lambda c: turns.grow(c, {(turn.id, 1): "Half a reply"}))
+    database.write_now(lambda c: turns.grow(c, {(turn.id, 1): Reply("Half a reply")}))
     for operation in (
         finish(turn),
         fail(turn),

@@ -45,7 +45,7 @@ def adopt(database: Database, worker: str = "second", **options) -> list[Turn]:
 
 
 def grow(turn: Turn, text: str) -> Callable[..., None]:
-    return lambda c: turns.grow(c, {(turn.id, turn.fence): text})
+    return lambda c: turns.grow(c, {(turn.id, turn.fence): Reply(text)})
 
 
 def orphaned(database: Database, turn: Turn) -> Turn:

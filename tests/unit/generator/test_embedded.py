@@ -74,6 +74,12 @@ async def test_most_follow_ups_are_understood_from_the_question_before() -> None
     assert len(wrong) <= 0.3 * len(asked), wrong
 
 
+async def test_every_piece_tells_the_cpu_time_that_the_reply_took() -> None:
+    for pieces in (await ask(ANSWERABLE[0][0]), await ask(UNANSWERABLE[0])):
+        assert len({piece.usage for piece in pieces}) == 1
+        assert 0.001 < pieces[0].usage.cpu_seconds < 10
+
+
 async def test_the_same_question_gets_the_same_no_and_others_get_others() -> None:
     questions = [f"do you sell {thing}?" for thing in ("bananas", "boats", "cars", "tea", "ham")]
     said = [text_of(await ask(question)) for question in questions]

@@ -17,6 +17,7 @@ from generator.interface import (
     GeneratorUnavailable,
     Limits,
     Passage,
+    TokensBy,
 )
 from generator.local.causal_network import CausalNetwork, NetworkOptions, explain, plain_format
 from generator.local.generator import Ended, LocalGenerator, Ready
@@ -76,6 +77,11 @@ async def test_one_process_serves_all_kinds_of_requests(llama_folder: Path) -> N
         process_id = generator.process_id
         assert ready == [Ready(True, "", CONTEXT_TOKENS, "cpu")]
         assert ended == [Ended(30, cancelled=False)]
+        spent = [piece.usage.cpu_seconds for piece in pieces]
+        assert 0 < spent[-1] == max(spent)
+        last = pieces[-1].usage
+        assert (last.reply_tokens, last.tokens_by) == (30, TokensBy.NETWORK)
+        assert last.prompt_tokens > 5
 
         # A stop string ends the reply before it.
         stop = whole[len(whole) // 2 :][:3]

@@ -19,6 +19,8 @@ from generator.interface import (
     GeneratorUnavailable,
     Limits,
     Passage,
+    TokensBy,
+    Usage,
 )
 from generator.remote import RemoteGenerator, RemoteLimits
 from tests.fake_engine import DONE, STREAM, TLS_ALERT, delta, status
@@ -117,6 +119,44 @@ async def test_a_reply_is_streamed_piece_by_piece() -> None:
         "seed": 4,
         "stop": ["\n"],
     }
+
+
+async def usage_of(server: Server) -> Usage | None:
+    generator = RemoteGenerator(server.url, "tiny")
+    try:
+        return (await collect(generator.stream(ASK)))[-1].usage
+    finally:
+        await generator.aclose()
+
+
+async def test_the_engine_is_asked_what_it_counted() -> None:
+    counted = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}\n\n'
+    async with engine(
+        STREAM + delta("On Monday.", finish_reason="stop") + counted + DONE
+    ) as server:
+        assert await usage_of(server) == Usage(0.0, 7, 3, TokensBy.ENGINE)
+    assert server.requests[0][2]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("count", ['{"prompt_tokens": -1, "completion_tokens": 3}', '"many"'])
+async def test_what_an_engine_does_not_count_is_estimated_and_said_to_be(count: str) -> None:
+    silly = f'data: {{"choices": [], "usage": {count}}}\n\n'.encode()
+    async with engine(STREAM + delta("On " * 20) + silly + DONE) as server:
+        usage = await usage_of(server)
+    assert usage is not None
+    assert (usage.reply_tokens, usage.tokens_by) == (15, TokensBy.ESTIMATE)
+    assert 5 < (usage.prompt_tokens or 0) < 500
+
+
+async def test_an_engine_that_will_not_count_answers_all_the_same() -> None:
+    answer = STREAM + delta("ok") + DONE
+    async with engine(status(422), answer, answer) as server:
+        generator = RemoteGenerator(server.url, "tiny")
+        said = [await collect(generator.stream(ASK)) for _ in range(2)]
+        await generator.aclose()
+    assert ["".join(piece.text for piece in pieces) for pieces in said] == ["ok", "ok"]
+    asked = ["stream_options" in body for _, _, body in server.requests]
+    assert asked == [True, False, False]  # it is not asked for it again
 
 
 async def test_passages_travel_with_the_question() -> None:

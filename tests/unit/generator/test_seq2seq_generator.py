@@ -80,6 +80,8 @@ async def test_the_pieces_joined_are_the_whole_reply(folder: Path, beam_width: i
         assert "".join(piece.text for piece in pieces) == whole_reply(beam_width)
         assert len(pieces) > 3
         assert {piece.generator for piece in pieces} == {"seq2seq"}
+        spent = [piece.usage.cpu_seconds for piece in pieces]
+        assert 0 < spent[0] <= spent[-1] == max(spent)
     finally:
         await generator.aclose()
 
