@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 
 import structlog
 from fastapi import FastAPI
@@ -20,6 +20,7 @@ from app.api import (
     keys,
     ledger,
     model_versions,
+    proof,
     sessions,
     training_jobs,
     turns,
@@ -38,14 +39,17 @@ from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
 from app.eraser import Eraser
 from app.errors import ConfigurationError
+from app.lanes import PeopleFirst
 from app.live import LiveAssistant, LoadClassifier
 from app.pages import routes as pages
 from app.passage_index import PassageIndex
+from app.reanswering import Reanswerer
 from app.secret import accepted_secrets
 from app.settings import Settings
 from app.training_runner import TrainingLimits, TrainingRunner
 from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
+from generator.agreement import agreement
 from generator.embedded import EmbeddedGenerator
 from generator.fallback import FallbackGenerator, FixedGenerator, Link
 from generator.interface import Generator, GeneratorError, Limits
@@ -64,6 +68,7 @@ ROUTERS = (
     model_versions.router,
     documents.router,
     ledger.router,
+    proof.router,
     keys.router,
     erasure.router,
     health.router,
@@ -126,10 +131,11 @@ async def running(
         log.info("this SQLite has the WAL-reset bug: we write through one connection")
     live = LiveAssistant(database, load, settings.promise)
     index = PassageIndex(database, passage_reader())
+    lane = PeopleFirst(generator)
     chatbot = Chatbot(
         reader=live,
         policy=RoutingPolicy(instant_threshold=settings.instant_threshold),
-        generator=generator,
+        generator=lane,
         find_passages=index.find,
         limits=Limits(max_tokens=settings.generation_tokens, seconds=settings.generation_seconds),
         system_prompt=settings.system_prompt,
@@ -140,6 +146,13 @@ async def running(
     admission = Admission(settings, database, places)
     training = training_runner(database, settings) if settings.embedded_worker else None
     eraser = Eraser(database, retention(settings), stop=turn_runner.stop)
+    reanswerer = Reanswerer(
+        database,
+        chatbot,
+        lane,
+        partial(agreement, passage_reader()),
+        share=settings.proof_share,
+    )
     tasks: list[asyncio.Task[None]] = []
     try:
         await database.write(lambda c: api_keys.check_pepper(c, secrets))
@@ -148,6 +161,7 @@ async def running(
         await index.start()
         await turn_runner.start()
         tasks.append(asyncio.create_task(eraser.run_forever()))
+        tasks.append(asyncio.create_task(reanswerer.run_forever()))
         if isinstance(generator, FallbackGenerator):
             # Not awaited: until a network is loaded, the chain's next link answers.
             tasks.append(asyncio.create_task(generator.start()))
@@ -170,6 +184,7 @@ async def running(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await reanswerer.release()
         await turn_runner.close(settings.finish_seconds)
         await generator.aclose()
         await live.close()

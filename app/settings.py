@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         "say openly when you do not know. Keep it short."
     )
 
+    proof_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Of the instant turns, how many the generator answers as well, in idle moments, to see what
+    they save and how often it says something else; 0 turns it off."""
+
     # What the ledger calculates with; it keeps what was measured, so that a new price counts for
     # the past, too.
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"

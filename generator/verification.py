@@ -36,15 +36,15 @@ def is_supported(draft: str, sentence: str, *, asked: str = "", title: str = "")
     """The numbers, amounts, dates and links of the draft are the sentence's, its names stand
     there, its words come in the sentence's order with nothing left out between them, and no word
     that turns the meaning came or went. `asked` and `title` may lend words that are no values."""
-    source, said = _words(sentence), _words(draft)
-    lent = frozenset(_words(f"{asked} {title}")) | LIGHT_WORDS
+    source, said = words_in(sentence), words_in(draft)
+    lent = frozenset(words_in(f"{asked} {title}")) | LIGHT_WORDS
     kept = [word for word in said if word in source]
     strange = [word for word in said if word not in source]
     return (
         bool(kept)
         and set(values_of(draft)) == set(values_of(sentence))
         and all(word in lent and not VALUE.search(word) for word in strange)
-        and _names(draft) <= frozenset(source) | frozenset(_words(title))
+        and names_in(draft) <= frozenset(source) | frozenset(words_in(title))
         and _is_run(kept, source)
         and _turning(draft) == _turning(sentence)
     )
@@ -58,10 +58,10 @@ def without_yes_or_no(draft: str) -> str:
 
 def values_of(text: str) -> list[str]:
     """Numbers with their signs, links and addresses."""
-    return [word for word in _words(text) if VALUE.search(word) and re.search(r"\w", word)]
+    return [word for word in words_in(text) if VALUE.search(word) and re.search(r"\w", word)]
 
 
-def _words(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
     """Lower case, in order; a currency's sign belongs to its number."""
     text = re.sub(r"([€$£])\s+(?=\d)|(?<=\d)\s+(?=[%€])", r"\1", text.lower())
     found = (match[0] for match in WORD.finditer(text))
@@ -75,7 +75,7 @@ def _is_run(words: Sequence[str], source: Sequence[str]) -> bool:
     )
 
 
-def _names(text: str) -> frozenset[str]:
+def names_in(text: str) -> frozenset[str]:
     return frozenset(found[0].lower() for found in NAME.finditer(text)) - FUNCTION_WORDS
 
 

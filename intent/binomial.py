@@ -39,3 +39,24 @@ def _divergence(share: float, chance: float) -> float:
         return math.inf
     told = share * math.log(share / chance)
     return told + ((1 - share) * math.log((1 - share) / (1 - chance)) if share < 1 else 0.0)
+
+
+def interval(successes: int, trials: int, *, confidence: float) -> tuple[float, float]:
+    """Of the chance of success; exact (Clopper and Pearson 1934), so never too short."""
+    if not trials:
+        return 0.0, 1.0
+    error = (1 - confidence) / 2
+    low = _crossing(successes - 1, trials, 1 - error) if successes else 0.0
+    return low, _crossing(successes, trials, error) if successes < trials else 1.0
+
+
+def _crossing(successes: int, trials: int, tail: float) -> float:
+    """The chance at which so many successes or fewer have this probability."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if at_most(successes, trials, np.array([middle]))[0] > tail:
+            low = middle
+        else:
+            high = middle
+    return low

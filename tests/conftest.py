@@ -93,4 +93,5 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         guests=True,
         embedded_worker=False,
+        proof_share=0,  # tests count what a generator is asked
     )

@@ -25,6 +25,7 @@ from app.database.tables import (
     examples,
     model_versions,
     now,
+    reanswers,
     training_jobs,
     turns,
 )
@@ -301,7 +302,7 @@ def _begin(
             owner_digest=None if owner is None else digest(owner),
             owner=owner if kind is Kind.OWNER else None,
             requested_by=by,
-            rows=dict.fromkeys(("conversations", "turns", "examples"), 0),
+            rows=dict.fromkeys(("conversations", "turns", "examples", "reanswers"), 0),
             model_versions=[],
             started_at=now(),
         )
@@ -348,8 +349,12 @@ def _take_out(connection: Connection, conversation_ids: Sequence[str]) -> _Taken
         .returning(examples.c.created_at)
     ).all()
     taken.examples_since = min(added, default=None)
+    answered_again = connection.execute(
+        delete(reanswers).where(reanswers.c.turn_id.in_(select(turns.c.id).where(their_turns)))
+    )
     taken.rows = {
         "examples": len(added),
+        "reanswers": answered_again.rowcount,
         "turns": connection.execute(delete(turns).where(their_turns)).rowcount,
         "conversations": connection.execute(
             delete(conversations).where(conversations.c.id.in_(conversation_ids))

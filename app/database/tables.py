@@ -143,6 +143,35 @@ turns = Table(
     Index("ix_turns_created_at", "created_at", "id"),
 )
 
+reanswers = Table(
+    "reanswers",
+    metadata,
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("reply", Text),
+    Column("generator", String(64)),
+    Column("answered", Boolean, nullable=False),
+    Column("agreement", JSON(none_as_null=True)),
+    Column("differs", Boolean),  # None: there is nothing to compare
+    Column("error_code", String(64)),
+    Column("first_piece_ms", Double),
+    Column("total_ms", Double, nullable=False),
+    Column("generator_cpu_ms", Double),
+    Column("prompt_tokens", Integer),
+    Column("reply_tokens", Integer),
+    Column("tokens_by", String(16)),
+)
+"""Instant turns that the generator answered as well, for comparison; nobody was told."""
+
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("worker", String(64), nullable=False),
+    Column("lease_until", Double, nullable=False),
+)
+"""What one replica does for all."""
+
 assistant = Table(
     "assistant",
     metadata,

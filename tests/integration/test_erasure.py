@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from app.database import erasure, intents, model_versions, training_jobs
+from app.database import erasure, intents, model_versions, reanswers, training_jobs
 from app.database.database import Database
 from app.database.erasure import By, Retention
 from app.database.migration import migrate
+from app.database.reanswers import Reanswer
 from app.database.tables import conversations, metadata, now, turns
 from app.database.training_jobs import JobStatus
-from app.dialogue.chatbot import Chatbot, Reading
+from app.dialogue.chatbot import Chatbot, Found, Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.turn import TurnStatus
@@ -45,6 +46,8 @@ def test_of_an_erased_conversation_nothing_is_left(served: Served) -> None:
     comment = {"rating": "up", "comment": f"{SECRET} comment"}
     served.client.put(f"/v1/turns/{turn['id']}/feedback", json=comment, headers=served.user)
     _teach_from(served, turn["id"])
+    again = Reanswer(turn["id"], f"{SECRET} again", "scripted", True, None, None, None, 1.0)
+    served.services.database.write_now(lambda c: reanswers.store(c, again))
     other = served.conversation()
     assert served.say(other, "hello").status_code == 201
     assert SECRET in repr(table_contents(served))
@@ -58,7 +61,7 @@ def test_of_an_erased_conversation_nothing_is_left(served: Served) -> None:
     assert len(kept["items"]) == 1
 
     receipt = served.client.get(gone.headers["location"], headers=served.user).json()
-    assert receipt["rows"] == {"conversations": 1, "turns": 1, "examples": 1}
+    assert receipt["rows"] == {"conversations": 1, "turns": 1, "examples": 1, "reanswers": 1}
     assert receipt["subject"] == hashlib.sha256(mine.encode()).hexdigest()
     assert receipt["finished_at"] is not None
     assert receipt["sha256"] == _seal(receipt)
@@ -70,12 +73,12 @@ def test_an_owner_takes_everything_of_theirs_and_of_nobody_else(served: Served) 
         assert served.say(served.conversation(), f"{SECRET} said").status_code == 201
     theirs = served.conversation(served.other)
     receipt = served.client.delete("/v1/me", headers=served.user).json()
-    assert receipt["rows"] == {"conversations": 3, "turns": 3, "examples": 0}
+    assert receipt["rows"] == {"conversations": 3, "turns": 3, "examples": 0, "reanswers": 0}
     assert receipt["sha256"] == _seal(receipt)
     assert SECRET not in repr(table_contents(served))
     assert served.client.get(f"/v1/conversations/{theirs}", headers=served.other).status_code == 200
     again = served.client.delete("/v1/me", headers=served.user).json()
-    assert again["rows"] == {"conversations": 0, "turns": 0, "examples": 0}
+    assert again["rows"] == {"conversations": 0, "turns": 0, "examples": 0, "reanswers": 0}
 
 
 def test_a_receipt_is_its_owners_and_the_admins(served: Served) -> None:
@@ -325,7 +328,8 @@ def test_the_dry_run_counts_what_the_retention_then_takes(database: Database) ->
     assert (due.conversations, due.turns, due.examples) == (2, 2, 0)
     assert _count(database, conversations) == 5  # a dry run
     receipts = asyncio.run(Eraser(database, retention).enforce_retention())
-    assert [dict(one.rows) for one in receipts] == [{"conversations": 2, "turns": 2, "examples": 0}]
+    (receipt,) = receipts
+    assert receipt.rows == {"conversations": 2, "turns": 2, "examples": 0, "reanswers": 0}
     assert all(one.seal() == one.sha256 for one in receipts)
     assert _count(database, conversations) == _count(database, turns) == 3
     assert asyncio.run(Eraser(database, retention).enforce_retention()) == []
@@ -387,7 +391,7 @@ def test_every_table_that_says_whose_something_is_is_known_to_erasure() -> None:
     found = {
         table.name for table in metadata.sorted_tables if telling & {one.name for one in table.c}
     }
-    assert found == {"conversations", "turns", "examples", "erasures"}
+    assert found == {"conversations", "turns", "examples", "erasures", "reanswers"}
 
 
 def _teach_from(served: Served, turn_id: str, *texts: str) -> None:
@@ -474,5 +478,5 @@ class _Unsure:
         return Reading(None, None, ReplyBook(), 0.0)
 
 
-async def _no_passages(_: str) -> list[Any]:
-    return []
+async def _no_passages(_: Any) -> Found:
+    return Found(())

@@ -16,14 +16,14 @@ from app import turn_runner
 from app.database import erasure, leases, turns
 from app.database.database import Database
 from app.database.tables import turns as table
-from app.dialogue.chatbot import Chatbot, Reading
+from app.dialogue.chatbot import Chatbot, Found, Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.turn import Turn, TurnStatus
 from app.errors import LostFence, NotFound, Overloaded, Unavailable
 from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
-from generator.interface import Generator, GeneratorUnavailable, Passage
+from generator.interface import ChatMessage, Generator, GeneratorUnavailable
 from generator.scripted import ScriptedGenerator
 from tests.fakes import NOTHING
 from tests.unit.app.stored import conversation, expire
@@ -42,8 +42,8 @@ class NothingIsKnown:
         return Reading(NOTHING, 1, ReplyBook(), 0.0)
 
 
-async def no_passages(question: str) -> Sequence[Passage]:
-    return ()
+async def no_passages(_: Sequence[ChatMessage]) -> Found:
+    return Found(())
 
 
 def a_runner(database: Database, generator: Generator, **options: TurnPlaces) -> TurnRunner:

@@ -66,6 +66,7 @@ def serve(plan: Plan, listener: socket.socket) -> None:
         data_dir=Path(plan.data_dir),
         secret=SECRET,
         embedded_worker=plan.trains,
+        proof_share=0,  # nobody else asks the generator
         **plan.settings,
     )
     app = create_app(

@@ -3,6 +3,7 @@
 import { api, withQuery } from "./api.js";
 import { h, svg } from "./dom.js";
 import { count, milliseconds, percent } from "./format.js";
+import { proofOf } from "./proof.js";
 
 const ROUTES = ["instant", "clarify", "generate"];
 const DAYS = [7, 30, 90];
@@ -20,6 +21,7 @@ export class LedgerSection {
     this.table = h("a", { class: "button", testid: "ledger-csv" }, "Download as CSV");
     this.figures = h("div", { class: "figures", testid: "ledger-figures" });
     this.picture = h("div", { class: "sheet" });
+    this.proof = h("div", {});
     this.tables = h("div", { class: "stack" });
     panel.append(
       h(
@@ -30,6 +32,7 @@ export class LedgerSection {
       ),
       this.figures,
       this.picture,
+      this.proof,
       this.tables,
     );
   }
@@ -37,10 +40,11 @@ export class LedgerSection {
   async show() {
     const since = new Date(Date.now() - this.days.value * 86_400_000).toISOString();
     this.table.href = withQuery("admin/ledger/turns.csv", { since });
-    const ledger = await api.get(withQuery("admin/ledger", { since }));
+    const [ledger, proof] = await Promise.all([api.get(withQuery("admin/ledger", { since })), api.get(withQuery("admin/ledger/proof", { since }))]);
     const money = moneyIn(ledger.prices.currency);
     this.figures.replaceChildren(...figuresOf(ledger, money));
     this.picture.replaceChildren(dayChart(ledger.by_day));
+    this.proof.replaceChildren(proofOf(proof, money));
     this.tables.replaceChildren(
       tableOf("By route", "route", ledger.by_route.map((one) => [one.route ?? "ended before", one.totals]), money),
       tableOf("By intent", "intent", ledger.by_intent.slice(0, MOST_INTENTS).map((one) => [`${one.intent ?? "none"} (${one.route ?? "ended before"})`, one.totals]), money),
@@ -69,7 +73,7 @@ function figuresOf({ totals, by_route: routes }, money) {
   ];
 }
 
-export const figure = (value, says, testid) => h("p", { class: "figure", testid }, h("b", {}, value), h("small", {}, says));
+const figure = (value, says, testid) => h("p", { class: "figure", testid }, h("b", {}, value), h("small", {}, says));
 
 function tableOf(title, kind, rows, money) {
   if (rows.length === 0) return "";

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intent.binomial import at_most, lower_bound
+from intent.binomial import at_most, interval, lower_bound
 
 
 @given(st.integers(1, 60), st.integers(0, 70), st.floats(0, 1))
@@ -36,3 +36,13 @@ def test_the_lower_bound_leaves_at_most_the_error_below_it(
     if successes:
         above = 1 - at_most(successes - 1, trials, np.array([bound]))[0]
         assert above <= 0.01 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 10, 0.0, 0.30850), (5, 100, 0.01643, 0.11283), (40, 40, 0.91190, 1.0), (0, 0, 0.0, 1.0)],
+)
+def test_intervals_are_those_of_clopper_and_pearson(
+    successes: int, trials: int, low: float, high: float
+) -> None:
+    assert interval(successes, trials, confidence=0.95) == pytest.approx((low, high), abs=1e-5)
