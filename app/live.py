@@ -9,12 +9,11 @@ import structlog
 from sqlalchemy import Connection
 
 from app.classifying import ClassifierThread
-from app.database import assistant, model_versions
+from app.database import assistant, drift, model_versions
 from app.database.database import Database
 from app.dialogue.chatbot import Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import Grounds
-from app.dialogue.traffic import Traffic
 from app.errors import TwofoldError
 from intent.interface import Certificate, IntentClassifier, IntentError, Promise
 
@@ -36,6 +35,7 @@ class _Snapshot:
     epoch: int = 0
     replies: ReplyBook = field(default_factory=ReplyBook)
     revision: int = -1
+    is_usual_traffic: bool = True
 
 
 class LiveAssistant:
@@ -47,7 +47,6 @@ class LiveAssistant:
         self._database = database
         self._load = load
         self._promise = promise or Promise()
-        self._traffic = Traffic()
         self._classifying = ClassifierThread()
         self._snapshot = _Snapshot()
         self._refreshing = asyncio.Lock()
@@ -84,11 +83,7 @@ class LiveAssistant:
         classified = await self._classifying.classify(snapshot.classifier, text)
         milliseconds = (time.perf_counter() - start) * 1000
         prediction = classified.prediction
-        self._traffic.note(in_scope=prediction.in_scope)
-        grounds = Grounds(
-            snapshot.certificate,
-            is_usual_traffic=self._traffic.is_within(snapshot.certificate),
-        )
+        grounds = Grounds(snapshot.certificate, is_usual_traffic=snapshot.is_usual_traffic)
         return Reading(
             prediction,
             snapshot.model_version,
@@ -114,7 +109,7 @@ class LiveAssistant:
         """Load what has changed. A version that cannot be loaded leaves the old one serving."""
         async with self._refreshing:
             old = self._snapshot
-            live, revision = await self._database.read(_look)
+            live, revision, usual = await self._database.read(_look)
             replies = old.replies
             if revision != old.revision:
                 replies = await self._database.read(assistant.reply_book)
@@ -126,7 +121,7 @@ class LiveAssistant:
                     served, number, epoch = loaded, live.model_version, live.epoch
                 else:
                     self._refused_epoch = live.epoch
-            self._snapshot = _Snapshot(*served, number, epoch, replies, revision)
+            self._snapshot = _Snapshot(*served, number, epoch, replies, revision, usual)
 
     def _load_certified(self, data: bytes) -> _Loaded:
         classifier = self._load(data)
@@ -158,5 +153,7 @@ class LiveAssistant:
                 log.exception("cannot look for changes")
 
 
-def _look(connection: Connection) -> tuple[model_versions.Live, int]:
-    return model_versions.live(connection), assistant.revision(connection)
+def _look(connection: Connection) -> tuple[model_versions.Live, int, bool]:
+    live = model_versions.live(connection)
+    usual = drift.usual(connection, live.model_version)
+    return live, assistant.revision(connection), usual

@@ -13,12 +13,14 @@ from app.api import (
     assistant,
     conversations,
     documents,
+    drift,
     erasure,
     errors,
     health,
     intents,
     keys,
     ledger,
+    metrics,
     model_versions,
     proof,
     sessions,
@@ -37,6 +39,7 @@ from app.database.migration import migrate
 from app.dialogue.chatbot import Chatbot
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
+from app.drift_watch import DriftWatch
 from app.eraser import Eraser
 from app.errors import ConfigurationError
 from app.lanes import PeopleFirst
@@ -71,6 +74,8 @@ ROUTERS = (
     proof.router,
     keys.router,
     erasure.router,
+    drift.router,
+    metrics.router,
     health.router,
     pages.router,
 )
@@ -161,6 +166,7 @@ async def running(
         await index.start()
         await turn_runner.start()
         tasks.append(asyncio.create_task(eraser.run_forever()))
+        tasks.append(asyncio.create_task(DriftWatch(database, settings.promise).run_forever()))
         tasks.append(asyncio.create_task(reanswerer.run_forever()))
         if isinstance(generator, FallbackGenerator):
             # Not awaited: until a network is loaded, the chain's next link answers.

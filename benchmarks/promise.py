@@ -32,7 +32,6 @@ from rich.table import Table
 
 from app.dialogue.routing import Grounds, RoutingPolicy
 from app.dialogue.state import DialogueState
-from app.dialogue.traffic import Traffic
 from benchmarks.intent import validation, with_strangers
 from benchmarks.intent_engines import GRU
 from intent.assurance import assurance
@@ -266,18 +265,17 @@ def _share_from(thresholds: Assurances, assurances: Assurances) -> Assurances:
 
 
 def decision_microseconds(predictions: Predictions) -> float:
-    """CPU of what comes on top of confidence and scope score: assurance, traffic, decision."""
+    """CPU of what comes on top of confidence and scope score: assurance and decision."""
     found = predictions.of("test_inside") + predictions.of("test_outside")
     judged = predictions.judged()
     plan = ThresholdPlan.of(judged)
     certificate = certify(plan.count([judged], basis="given"), Promise())
-    policy, traffic, state = RoutingPolicy(), Traffic(), DialogueState()
+    policy, state = RoutingPolicy(), DialogueState()
     started = time.process_time()
     for number in range(DECISIONS):
         prediction = found[number % len(found)]
         assurance(prediction.confidence, prediction.scope_score)
-        traffic.note(in_scope=prediction.in_scope)
-        grounds = Grounds(certificate, is_usual_traffic=traffic.is_within(certificate))
+        grounds = Grounds(certificate)
         policy.choose(prediction, state, grounds)
     return (time.process_time() - started) / DECISIONS * 1e6
 

@@ -28,6 +28,11 @@ from intent.binomial import at_most, lower_bound
 from intent.interface import Certificate, Doubt, OperatingPoint, Promise, RiskPoint
 
 VERSION = 1
+CONFIDENCE_EDGES = (
+    *(n / 20 for n in range(2, 19)),
+    *(0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999),
+)
+"""Of the bins that confidences are counted in, an edge belonging to the bin above it."""
 BASES = ("held_out", "given", "cross_fitted")
 """Kept from a network's training; given beside it; or each utterance judged by a network that
 was trained without it, which is not quite the one that is served."""
@@ -73,6 +78,9 @@ class Calibration:
     """Left out, as the network was trained on the same words."""
     contradictory: int = 0
     """Of the in-scope utterances, those that stand under several intents: one at least is wrong."""
+    confidences: tuple[tuple[int, ...], ...] = ()
+    """How many there were in each bin: of the utterances in scope, those that the network calls
+    in scope and those that it does not, then of the others the same. None in older files."""
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **asdict(self)}))
@@ -117,6 +125,8 @@ class Calibration:
             raise ValueError("a calibration that loses answers")
         if any(n > m for n, m in zip(self.wrong, self.answered, strict=True)):
             raise ValueError("a calibration with more wrong answers than answers")
+        if self.confidences and not self._is_histogram():
+            raise ValueError("a calibration with confidences of other utterances")
         for count, of in (
             (max(self.answered, default=0), self.inside),
             (max(self.wrong, default=0), self.all_wrong),
@@ -127,6 +137,15 @@ class Calibration:
         ):
             if count > of:
                 raise ValueError("a calibration that counts more than there is")
+
+    def _is_histogram(self) -> bool:
+        sums = [sum(row) for row in self.confidences]
+        inside, outside = self.in_scope
+        return (
+            {len(row) for row in self.confidences} == {len(CONFIDENCE_EDGES) + 1}
+            and all(type(n) is int and n >= 0 for row in self.confidences for n in row)
+            and sums == [inside, self.inside - inside, outside, self.outside - outside]
+        )
 
 
 @lru_cache(maxsize=64)
@@ -145,7 +164,6 @@ def certify(counted: Calibration | None, promise: Promise) -> Certificate:
         outside=counted.outside,
         curve=risk_coverage(counted, promise),
         augrc=augrc(counted, promise),
-        usual_in_scope=_usual_in_scope(counted),
     )
     if counted.intents < 2:
         return replace(certificate, points=(), doubt=Doubt.ONE_INTENT)
@@ -277,12 +295,6 @@ def fewest_answers(promise: Promise) -> int:
 def _let_through(counted: Calibration, place: int) -> float:
     """The worst where nothing out of scope was tried."""
     return counted.let_through[place] / counted.outside if counted.outside else 1.0
-
-
-def _usual_in_scope(counted: Calibration) -> tuple[float, float] | None:
-    if not counted.outside:
-        return None
-    return counted.in_scope[0] / counted.inside, counted.in_scope[1] / counted.outside
 
 
 def _doubted(counted: Calibration, certificate: Certificate) -> Certificate:

@@ -131,8 +131,6 @@ class Certificate:
     """Where nothing is certified: the least share in scope that could have been promised."""
     curve: tuple[RiskPoint, ...] = ()
     augrc: float | None = None
-    usual_in_scope: tuple[float, float] | None = None
-    """Share of the calibration utterances in and out of scope that the network calls in scope."""
 
     @property
     def certified(self) -> bool:

@@ -1,5 +1,6 @@
 """Which thresholds of the assurance are tried, and what is counted at each. Imports no torch."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intent.artifact import Artifact
-from intent.certificate import Calibration, Shares
+from intent.certificate import CONFIDENCE_EDGES, Calibration, Shares
 from intent.classifier import GRUClassifier
 from intent.data import Example, TrainingSet
 from intent.interface import Prediction
@@ -77,6 +78,7 @@ class ThresholdPlan:
         outside: list[float] = []
         examples: list[Example] = []
         in_scope = [0, 0]
+        confidences = [[0] * (len(CONFIDENCE_EDGES) + 1) for _ in range(4)]
         for data, predictions, strange in judged:
             for example, prediction in zip(data.examples, predictions, strict=True):
                 is_right = example.intent == prediction.intent
@@ -84,6 +86,10 @@ class ThresholdPlan:
                 in_scope[0] += prediction.in_scope
             outside += map(self.assurance, strange)
             in_scope[1] += sum(one.in_scope for one in strange)
+            for first_row, judged_ones in ((0, predictions), (2, strange)):
+                for one in judged_ones:
+                    row = confidences[first_row + (not one.in_scope)]
+                    row[bisect_right(CONFIDENCE_EDGES, one.confidence)] += 1
             examples += data.examples
         answered = self.passing([*right, *wrong])
         return Calibration(
@@ -101,6 +107,7 @@ class ThresholdPlan:
             in_scope=(in_scope[0], in_scope[1]),
             seen=seen,
             contradictory=_contradictory(examples),
+            confidences=tuple(map(tuple, confidences)),
         )
 
     def assurance(self, prediction: Prediction) -> float:

@@ -163,6 +163,20 @@ reanswers = Table(
 )
 """Instant turns that the generator answered as well, for comparison; nobody was told."""
 
+drift = Table(
+    "drift",
+    metadata,
+    Column("model_version", Integer, primary_key=True, autoincrement=False),
+    Column("looks", Integer, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("usual", Boolean, nullable=False),
+    Column("moved", JSON, nullable=False),
+    Column("found", JSON(none_as_null=True)),
+    Column("alarm_since", Double),
+    Column("looked_at", Double, nullable=False),
+)
+"""The last look at the messages of each version. `looks` is the compare-and-set."""
+
 duties = Table(
     "duties",
     metadata,

@@ -55,6 +55,8 @@ class Decision:
     assurance: float = 0.0
     """The prediction's where the threshold is certified, else its confidence."""
     basis: Basis = Basis.FIXED
+    in_scope: bool | None = None
+    """As the network calls it; None where it was not asked, and in rows of older releases."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +69,7 @@ class Decision:
             "alternatives": [[one.intent, one.confidence] for one in self.alternatives],
             "assurance": self.assurance,
             "basis": self.basis.value,
+            "in_scope": self.in_scope,
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class Decision:
             # Rows of older releases: a fixed threshold of the confidence.
             assurance=value.get("assurance", value["confidence"]),
             basis=Basis(value.get("basis", Basis.FIXED)),
+            in_scope=value.get("in_scope"),
         )
 
 
@@ -153,6 +157,7 @@ class RoutingPolicy:
             ),
             assurance=assurance,
             basis=basis,
+            in_scope=prediction.in_scope,
         )
 
     def chosen(self, intent: str) -> Decision:

@@ -1,4 +1,4 @@
-"""What each turn cost, and what the generator says to instant turns"""
+"""What each turn cost, what the generator says to instant turns, and looks at drift"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,6 +40,17 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['turn_id'], ['turns.id'], name=op.f('fk_reanswers_turn_id'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('turn_id', name=op.f('pk_reanswers'))
     )
+    op.create_table('drift',
+    sa.Column('model_version', sa.Integer(), autoincrement=False, nullable=False),
+    sa.Column('looks', sa.Integer(), nullable=False),
+    sa.Column('messages', sa.Integer(), nullable=False),
+    sa.Column('usual', sa.Boolean(), nullable=False),
+    sa.Column('moved', sa.JSON(), nullable=False),
+    sa.Column('found', sa.JSON(), nullable=True),
+    sa.Column('alarm_since', sa.Double(), nullable=True),
+    sa.Column('looked_at', sa.Double(), nullable=False),
+    sa.PrimaryKeyConstraint('model_version', name=op.f('pk_drift'))
+    )
     op.create_table('duties',
     sa.Column('name', sa.String(length=32), nullable=False),
     sa.Column('worker', sa.String(length=64), nullable=False),
@@ -50,6 +61,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table('duties')
+    op.drop_table('drift')
     op.drop_table('reanswers')
     op.drop_index('ix_turns_created_at', 'turns')
     for name in COSTS:

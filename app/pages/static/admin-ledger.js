@@ -69,7 +69,7 @@ function figuresOf({ totals, by_route: routes }, money) {
     figure(totals.turns.toLocaleString("en"), "turns", "ledger-turns"),
     figure(totals.turns > 0 ? percent(instant / totals.turns) : "–", "answered at once", "ledger-instant"),
     figure(money(totals.cost), missing.join("; ") || "all together", "ledger-cost"),
-    figure(totals.turns > 0 ? money(totals.cost / totals.turns) : "–", "a turn", "ledger-cost-of-turn"),
+    figure(totals.turns > 0 ? money((1000 * totals.cost) / totals.turns) : "–", "a thousand turns", "ledger-cost-of-turns"),
   ];
 }
 

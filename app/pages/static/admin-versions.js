@@ -2,6 +2,7 @@
 
 import { api, at } from "./api.js";
 import { certificateOf } from "./certificate.js";
+import { driftOf } from "./drift.js";
 import { attempt, confirmed, h, problemLine, toast } from "./dom.js";
 import { bytes, count, dateTime, percent } from "./format.js";
 
@@ -9,6 +10,7 @@ export class VersionsSection {
   constructor(panel) {
     this.problem = problemLine();
     this.list = h("ol", { class: "versions", testid: "version-list" });
+    this.drift = h("div", {});
     this.rollBack = h("button", { type: "button", class: "button", testid: "roll-back", onClick: () => this.back() }, "Roll back");
     panel.append(
       h(
@@ -18,12 +20,14 @@ export class VersionsSection {
         this.rollBack,
       ),
       this.problem,
+      this.drift,
       this.list,
     );
   }
 
   async show() {
-    const { items, live, epoch } = await api.get("admin/model-versions");
+    const [{ items, live, epoch }, drift] = await Promise.all([api.get("admin/model-versions"), api.get("admin/drift")]);
+    this.drift.replaceChildren(driftOf(drift));
     this.epoch = epoch;
     this.rollBack.disabled = live === null;
     const rows = items.map((version) => this.row(version));

@@ -20,7 +20,7 @@ export function proofOf(proof, money) {
     h(
       "div",
       { class: "figures" },
-      measured("proof-saved", "of the cost without the split", share && `${percent(Math.max(0, share[0]))}`, share && within(share.slice(1).map((one) => percent(one)))),
+      measured("proof-saved", "of the cost without the split", share && percent(share[0], 1), share && within(share.slice(1).map((one) => percent(one, 1)))),
       measured("proof-cost", "saved", saved.cost && money(saved.cost.total), saved.cost && within([money(saved.cost.total_low), money(saved.cost.total_high)])),
       measured("proof-seconds", "less to wait, a turn", saved.seconds && `${saved.seconds.mean.toFixed(2)} s`, saved.seconds && within([saved.seconds.mean_low.toFixed(2), saved.seconds.mean_high.toFixed(2)])),
       measured("proof-differing", "answered otherwise", differing.share !== null && percent(differing.share, 1), differing.share !== null && within([percent(differing.low, 1), percent(differing.high, 1)])),

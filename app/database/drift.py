@@ -1,0 +1,192 @@
+"""The looks at whether the live version's messages drift, one by one and by all replicas together.
+
+A look is a row's compare-and-set: whichever replica is first does it, and its number says how much
+of the allowed error it may spend.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.database import model_versions
+from app.database.tables import drift, now, turns
+from app.dialogue.routing import Basis, Cause
+from intent.certificate import CONFIDENCE_EDGES, Calibration
+from intent.drift import (
+    FEWEST,
+    Drift,
+    Shares,
+    Window,
+    comparable,
+    compare,
+    is_usual,
+    surely_answered,
+)
+from intent.interface import Promise
+
+WINDOW = 1_000
+"""Messages that are compared; fewer while a version is new."""
+STEP = 100
+"""A look follows after so many new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The newest at one version."""
+
+    model_version: int
+    looks: int
+    messages: int
+    """That were compared."""
+    usual: bool
+    """As much is called in scope as the certificate takes for granted."""
+    moved: tuple[str, ...]
+    """`confidence`, `instant`, or both; empty where there is no alarm."""
+    found: Mapping[str, Any] | None
+    """What was compared; None where the version has no window to compare with."""
+    alarm_since: datetime | None
+    looked_at: datetime
+
+
+def newest(connection: Connection, model_version: int) -> Look | None:
+    row = connection.execute(
+        select(drift).where(drift.c.model_version == model_version)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Look(
+        model_version=row.model_version,
+        looks=row.looks,
+        messages=row.messages,
+        usual=row.usual,
+        moved=tuple(row.moved),
+        found=row.found,
+        alarm_since=datetime.fromtimestamp(row.alarm_since, UTC) if row.alarm_since else None,
+        looked_at=datetime.fromtimestamp(row.looked_at, UTC),
+    )
+
+
+def usual(connection: Connection, model_version: int | None) -> bool:
+    found = connection.scalar(select(drift.c.usual).where(drift.c.model_version == model_version))
+    return found is not False
+
+
+def is_due(connection: Connection) -> bool:
+    """So many new messages came that the live version deserves another look."""
+    number = model_versions.live(connection).model_version
+    if number is None:
+        return False
+    last = connection.scalar(select(drift.c.looked_at).where(drift.c.model_version == number))
+    query = select(turns.c.id).where(_counts(number)).limit(FEWEST if last is None else STEP)
+    if last is not None:
+        query = query.where(turns.c.created_at > last)
+    count = connection.scalar(select(func.count()).select_from(query.subquery()))
+    return bool(count == (FEWEST if last is None else STEP))
+
+
+def look(connection: Connection, promise: Promise) -> Look | None:
+    """Compares the last messages with the calibration, and notes what came of it; None where
+    another replica was first."""
+    number = model_versions.live(connection).model_version
+    if number is None:
+        return None
+    before = connection.execute(select(drift).where(drift.c.model_version == number)).one_or_none()
+    looks = before.looks + 1 if before else 1
+    version = model_versions.get(connection, number)
+    window, decisions = _window(connection, number)
+    counted = _counted(version.calibration)
+    found: Drift | None = None
+    if counted is not None and comparable(counted) and window.messages >= FEWEST:
+        answered = _answered(counted, decisions)
+        found = compare(counted, promise, window, answered, look=looks)
+    moved = found.moved if found else ()
+    values = {
+        "looks": looks,
+        "messages": window.messages,
+        "usual": counted is None
+        or is_usual(counted, promise, window.called_in_scope, window.messages),
+        "moved": list(moved),
+        "found": asdict(found) if found else None,
+        "alarm_since": ((before and before.alarm_since) or now()) if moved else None,
+        "looked_at": now(),
+    }
+    return newest(connection, number) if _note(connection, number, looks, values) else None
+
+
+def _note(connection: Connection, number: int, looks: int, values: dict[str, Any]) -> bool:
+    if looks > 1:
+        noted = connection.execute(
+            update(drift)
+            .where(drift.c.model_version == number, drift.c.looks == looks - 1)
+            .values(values)
+        )
+        return noted.rowcount == 1
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(drift).values(model_version=number, **values))
+    except IntegrityError:
+        return False
+    return True
+
+
+def _window(connection: Connection, number: int) -> tuple[Window, list[dict[str, Any]]]:
+    decisions = [
+        decision
+        for decision in connection.scalars(
+            select(turns.c.decision)
+            .where(_counts(number))
+            .order_by(turns.c.created_at.desc(), turns.c.id.desc())
+            .limit(WINDOW)
+        )
+        # None: of an older release. Chosen: the network was not asked.
+        if decision.get("in_scope") is not None and decision["cause"] != Cause.CHOSEN
+    ]
+    confidences = [0] * (len(CONFIDENCE_EDGES) + 1)
+    for one in decisions:
+        confidences[bisect_right(CONFIDENCE_EDGES, one["confidence"])] += 1
+    called_in_scope = sum(one["in_scope"] for one in decisions)
+    return Window(tuple(confidences), called_in_scope, _instant(decisions)), decisions
+
+
+def _instant(decisions: Iterable[dict[str, Any]]) -> int:
+    """Whose network was sure enough, whether or not there was a reply to say."""
+    return sum(
+        one["assurance"] >= one["threshold"]
+        and (one["in_scope"] or one["basis"] in (Basis.CERTIFIED, Basis.OTHER_TRAFFIC))
+        for one in decisions
+    )
+
+
+def _answered(counted: Calibration, decisions: list[dict[str, Any]]) -> Shares | None:
+    """What the threshold that was in force answers of the calibration utterances; None where it
+    changed meanwhile, or was none that was counted."""
+    bases = {one["basis"] for one in decisions}
+    if bases <= {Basis.CERTIFIED, Basis.OTHER_TRAFFIC}:
+        # An intent's own floor may be above the threshold.
+        threshold = min(one["threshold"] for one in decisions)
+        if threshold not in counted.thresholds:
+            return None
+        place = counted.thresholds.index(threshold)
+        return Shares(
+            counted.answered[place] / counted.inside, counted.let_through[place] / counted.outside
+        )
+    thresholds = {one["threshold"] for one in decisions}
+    if len(bases) == len(thresholds) == 1:
+        return surely_answered(counted, *thresholds)
+    return None
+
+
+def _counted(stored: Mapping[str, Any] | None) -> Calibration | None:
+    try:
+        return Calibration.from_json(stored)
+    except ValueError:  # of an older release, or none
+        return None
+
+
+def _counts(number: int) -> ColumnElement[bool]:
+    return (turns.c.model_version == number) & turns.c.route.is_not(None)
