@@ -1,6 +1,7 @@
 """What one replica does for all: whoever holds a duty does it, until its lease is over."""
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from app.database.tables import duties, now
 
@@ -19,9 +20,13 @@ def take(connection: Connection, name: str, worker: str) -> bool:
         return True
     if connection.scalar(select(duties.c.name).where(duties.c.name == name)) is not None:
         return False
-    connection.execute(  # two at once: the primary key takes one, the other's write fails
-        insert(duties).values(name=name, worker=worker, lease_until=now() + LEASE_SECONDS)
-    )
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(duties).values(name=name, worker=worker, lease_until=now() + LEASE_SECONDS)
+            )
+    except IntegrityError:  # two at once
+        return False
     return True
 
 

@@ -76,6 +76,12 @@ WORKS: Mapping[tuple[str, str], int] = {
     ("GET", "/admin/erasures/{erasure_id}"): 200,
     ("DELETE", "/admin/owners/{owner}"): 200,
     ("GET", "/admin/retention"): 200,
+    ("GET", "/admin/ledger"): 200,
+    ("GET", "/admin/ledger/turns"): 200,
+    ("GET", "/admin/ledger/turns.csv"): 200,
+    ("GET", "/admin/ledger/proof"): 200,
+    ("GET", "/admin/drift"): 200,
+    ("GET", "/metrics"): 200,
     ("GET", "/livez"): 200,
     ("GET", "/readyz"): 200,
 }
