@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import bindparam, insert
 
 from app.database import reanswers
 from app.database.reanswers import Reanswer
@@ -62,7 +62,7 @@ def stream(served: Served, seed: int) -> dict[str, float]:
                 "decision": decision,
                 "classify_cpu_ms": 2.0,
                 "total_ms": 5.0,
-                "created_at": now() - 86_400.0 * day - 60,
+                "age": 86_400.0 * day + 60,
             }
         )
         truth["cost"] += asked / 1000 + 2 * said / 1000 - 0.5 * 0.002
@@ -83,8 +83,7 @@ def stream(served: Served, seed: int) -> dict[str, float]:
             )
 
     def store(connection: Any) -> None:
-        for row in rows:
-            connection.execute(insert(turns).values(row))
+        connection.execute(insert(turns).values(created_at=now() - bindparam("age")), rows)
         for one in again:
             reanswers.store(connection, one)
 

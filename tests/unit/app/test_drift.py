@@ -93,15 +93,10 @@ def talk(database: Database, number: int, messages: int, in_scope: float) -> Non
                 "route": "instant" if sure else "generate",
                 "decision": decision,
                 "model_version": number,
-                "created_at": now(),
             }
         )
 
-    def store(connection: Any) -> None:
-        for one in rows:
-            connection.execute(insert(turns).values(one))
-
-    database.write_now(store)
+    database.write_now(lambda c: c.execute(insert(turns).values(created_at=now()), rows))
 
 
 def look(database: Database) -> drift.Look | None:
