@@ -1,6 +1,7 @@
 """The written questions and answers keep their promises."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ FILES = sorted(FOLDER.glob("*/*.yml"))
 NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
 
 
+@cache
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
     return found
 
 
