@@ -23,6 +23,7 @@ from app.api import (
     metrics,
     model_versions,
     proof,
+    review,
     sessions,
     training_jobs,
     turns,
@@ -67,6 +68,7 @@ ROUTERS = (
     turns.router,
     assistant.router,
     intents.router,
+    review.router,
     training_jobs.router,
     model_versions.router,
     documents.router,
@@ -250,6 +252,7 @@ def training_runner(database: Database, settings: Settings) -> TrainingRunner:
             memory_mb=settings.training_memory_mb,
             threads=settings.training_threads,
         ),
+        accept_suggestions=settings.accept_suggestions,
     )
 
 

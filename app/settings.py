@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     training_seconds: Annotated[float, Field(gt=0)] = 1800.0
     training_memory_mb: Annotated[int, Field(ge=512)] = 4096
     training_threads: Annotated[int, Field(ge=1)] = 1
+    accept_suggestions: bool = False
+    """Before each training, make examples of what users chose when they were asked back, without
+    an operator's look. Whoever may chat can then teach: see docs/decisions/0027."""
     max_training_jobs_waiting: Annotated[int, Field(ge=1)] = 8
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000

@@ -24,7 +24,7 @@ import psutil
 import structlog
 from sqlalchemy import Connection
 
-from app.database import intents, model_versions, training_jobs
+from app.database import intents, model_versions, review, training_jobs
 from app.database.database import Database
 from app.database.training_jobs import JobError, JobStatus, TrainingJob
 from app.errors import LostFence, TwofoldError
@@ -49,9 +49,13 @@ class TrainingLimits:
 
 
 class TrainingRunner:
-    def __init__(self, database: Database, limits: TrainingLimits) -> None:
+    def __init__(
+        self, database: Database, limits: TrainingLimits, *, accept_suggestions: bool = False
+    ) -> None:
+        """`accept_suggestions`: what users chose when they were asked back becomes examples."""
         self._database = database
         self._limits = limits
+        self._accept_suggestions = accept_suggestions
         self._worker = uuid4().hex
         self._wake = asyncio.Event()
 
@@ -92,6 +96,8 @@ class TrainingRunner:
         return ended
 
     async def _run(self, job: TrainingJob, on_epoch: OnEpoch) -> TrainingJob:
+        if self._accept_suggestions:
+            await self._take_in_suggestions()
         examples = await self._database.read(intents.training_data)
         with training_folder() as folder:
             data, artifact = folder / "examples.jsonl", folder / "artefact.safetensors"
@@ -114,6 +120,11 @@ class TrainingRunner:
             return training_jobs.close(connection, job, JobStatus.SUCCEEDED, model_version=number)
 
         return await self._database.write(store)
+
+    async def _take_in_suggestions(self) -> None:
+        found = await self._database.read(review.entries)
+        for portion in review.portions(found):
+            await self._database.write(partial(review.accept, portion=portion, by="setting"))
 
     async def _train(
         self, job: TrainingJob, data: Path, artifact: Path, on_epoch: OnEpoch

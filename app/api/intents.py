@@ -12,6 +12,7 @@ from app.api.auth import admin
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out
 from app.api.strict_json import CleanText, ShortText, StrictRoute, clean
 from app.database import intents
+from app.database.intents import MOST_EXAMPLE_CHARACTERS
 from app.errors import InvalidInput
 from intent import data as training_data
 
@@ -34,7 +35,6 @@ IntentName = Annotated[
     str, Field(min_length=1, max_length=200), AfterValidator(_a_name), MaxLen(200)
 ]
 InPath = Annotated[str, Path(max_length=200), AfterValidator(clean)]
-MOST_EXAMPLE_CHARACTERS = 1000
 ExampleText = Annotated[str, Field(max_length=MOST_EXAMPLE_CHARACTERS), AfterValidator(clean)]
 Replies = Annotated[list[CleanText], Field(max_length=50)]
 
@@ -153,9 +153,7 @@ async def examples(name: InPath, app: App, limit: Limit = 50, cursor: Cursor = N
 async def add_examples(name: InPath, new: NewExamples, app: App) -> AddedExamples:
     if (turn_id := new.from_turn) is not None:
         added, skipped = await app.database.write(
-            lambda c: intents.add_examples_from_turn(
-                c, name, turn_id, new.texts, most_characters=MOST_EXAMPLE_CHARACTERS
-            )
+            lambda c: intents.add_examples_from_turn(c, name, turn_id, new.texts)
         )
     elif new.texts:
         added, skipped = await app.database.write(

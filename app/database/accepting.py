@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
+from app.database import labels
 from app.database.ids import new_id
 from app.database.prepared import Prepared
 from app.database.tables import conversations, now, turns
@@ -80,6 +81,8 @@ def accept(
         "new_state": json.dumps(verdict.state.to_json()) if verdict else None,
     }
     _REMEMBER(connection, remembered)
+    if verdict is not None and verdict.decision.is_users_choice:
+        labels.suggest(connection, turn)
     return turn
 
 

@@ -23,6 +23,7 @@ from app.database.tables import (
     conversations,
     erasures,
     examples,
+    labels,
     model_versions,
     now,
     reanswers,
@@ -302,7 +303,7 @@ def _begin(
             owner_digest=None if owner is None else digest(owner),
             owner=owner if kind is Kind.OWNER else None,
             requested_by=by,
-            rows=dict.fromkeys(("conversations", "turns", "examples", "reanswers"), 0),
+            rows=dict.fromkeys(("conversations", "turns", "examples", "reanswers", "labels"), 0),
             model_versions=[],
             started_at=now(),
         )
@@ -355,6 +356,9 @@ def _take_out(connection: Connection, conversation_ids: Sequence[str]) -> _Taken
     taken.rows = {
         "examples": len(added),
         "reanswers": answered_again.rowcount,
+        "labels": connection.execute(
+            delete(labels).where(labels.c.turn_id.in_(select(turns.c.id).where(their_turns)))
+        ).rowcount,
         "turns": connection.execute(delete(turns).where(their_turns)).rowcount,
         "conversations": connection.execute(
             delete(conversations).where(conversations.c.id.in_(conversation_ids))

@@ -25,6 +25,8 @@ from app.database.tables import examples, intents, now, turns
 from app.errors import Conflict, InvalidInput, NotFound
 from intent.interface import OUT_OF_SCOPE
 
+MOST_EXAMPLE_CHARACTERS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Intent:
@@ -171,7 +173,7 @@ def add_examples(
 
 
 def add_examples_from_turn(
-    connection: Connection, name: str, turn_id: str, texts: Sequence[str], *, most_characters: int
+    connection: Connection, name: str, turn_id: str, texts: Sequence[str]
 ) -> tuple[list[Example], list[int]]:
     """What was said in a turn, or `texts`, its wordings by the operator. Whoever's turn it is:
     this is for operators."""
@@ -180,10 +182,10 @@ def add_examples_from_turn(
     )
     if said is None:
         raise NotFound("turn")
-    if not texts and len(said) > most_characters:
+    if not texts and len(said) > MOST_EXAMPLE_CHARACTERS:
         raise InvalidInput(
-            f"this turn is longer than an example's {most_characters} characters; "
-            "send the part that counts as `texts`",
+            f"this turn is longer than an example's {MOST_EXAMPLE_CHARACTERS} characters; "
+            "send the part that counts along with it",
             code="turn_too_long",
         )
     return add_examples(connection, name, texts or [said], turn_id=turn_id)

@@ -69,6 +69,23 @@ conversations = Table(
     Index("ix_conversations_owner_updated_at", "owner", "updated_at", "id"),
 )
 
+
+def _worth_review(number: str) -> str:
+    assurance, threshold = number.format("assurance"), number.format("threshold")
+    return (
+        "route <> 'instant' OR rating = 'down' OR "
+        f"{assurance} * (1 - {threshold}) < 2 * {threshold} * (1 - {assurance})"
+    )
+
+
+WORTH_REVIEW = {
+    "sqlite": _worth_review("json_extract(decision, '$.{}')"),  # it has ->> from 3.38 on only
+    "postgresql": _worth_review("CAST(decision ->> '{}' AS DOUBLE PRECISION)"),
+}
+"""Turns that may come into the review queue: not answered instantly, disliked, or only just sure
+enough (see `NEAR` in `app/dialogue/review.py`). Most turns are none of these, and then in no
+index. A query has to use these very words."""
+
 turns = Table(
     "turns",
     metadata,
@@ -141,6 +158,12 @@ turns = Table(
         postgresql_where=text("status IN ('accepted', 'generating')"),
     ),
     Index("ix_turns_created_at", "created_at", "id"),
+    Index(
+        "ix_turns_worth_review",
+        "created_at",
+        sqlite_where=text(WORTH_REVIEW["sqlite"]),
+        postgresql_where=text(WORTH_REVIEW["postgresql"]),
+    ),
 )
 
 reanswers = Table(
@@ -222,6 +245,23 @@ examples = Table(
     Index("ix_examples_turn_id", "turn_id"),
 )
 """`turn_id`: somebody said it in this turn; it goes when the turn goes. None: an operator's own."""
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
+    Column("source", String(16), primary_key=True),
+    Column("intent_id", String(32), ForeignKey("intents.id", ondelete="CASCADE")),
+    Column("click", String(32)),
+    Column("example_id", String(32)),
+    Column("given_by", String(64)),
+    Column("given_at", Double, nullable=False),
+    CheckConstraint("source IN ('user', 'operator')", name="source"),
+    Index("ix_labels_click", "click"),
+)
+"""What turns were about. A user's is what they chose when the bot asked back, and only a
+suggestion; an operator's decides, and None dismisses. One click decides all turns that say the
+same, and makes one example, which it takes back with it."""
 
 documents = Table(
     "documents",

@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from app.database import labels
 from app.database.tables import conversations, now, turns
 from app.database.turn_rows import (
     LEASE_SECONDS,
@@ -69,6 +70,8 @@ def begin(
             .where(conversations.c.id == taken.conversation_id)
             .values(state=verdict.state.to_json())
         )
+        if verdict.decision.is_users_choice:
+            labels.suggest(connection, load(connection, turn_id))
     return load(connection, turn_id)
 
 

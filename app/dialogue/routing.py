@@ -58,6 +58,12 @@ class Decision:
     in_scope: bool | None = None
     """As the network calls it; None where it was not asked, and in rows of older releases."""
 
+    @property
+    def is_users_choice(self) -> bool:
+        """The user picked it from a clarification; maybe it has no reply that can be said."""
+        is_silent = self.cause is Cause.NO_REPLY and not self.alternatives
+        return self.cause is Cause.CHOSEN or is_silent
+
     def to_json(self) -> dict[str, Any]:
         return {
             "route": self.route.value,

@@ -37,6 +37,8 @@ VALID_BODIES: Mapping[tuple[str, str], dict[str, Any]] = {
     },
     ("POST", "/admin/intents/{name}/examples"): {"texts": ["good evening"]},
     ("PATCH", "/admin/examples/{example_id}"): {"text": "good night"},
+    ("POST", "/admin/review/{turn_id}"): {"intent": "greet", "text": "good day"},
+    ("POST", "/admin/review/accept-suggestions"): {"turn_ids": [ABSENT]},
     ("POST", "/admin/training-jobs"): {},
     ("POST", "/admin/model-versions/{number}/promote"): {"expected_epoch": 1},
     ("POST", "/admin/model-versions/rollback"): {"expected_epoch": 1},

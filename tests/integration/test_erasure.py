@@ -61,7 +61,13 @@ def test_of_an_erased_conversation_nothing_is_left(served: Served) -> None:
     assert len(kept["items"]) == 1
 
     receipt = served.client.get(gone.headers["location"], headers=served.user).json()
-    assert receipt["rows"] == {"conversations": 1, "turns": 1, "examples": 1, "reanswers": 1}
+    assert receipt["rows"] == {
+        "conversations": 1,
+        "turns": 1,
+        "examples": 1,
+        "reanswers": 1,
+        "labels": 0,
+    }
     assert receipt["subject"] == hashlib.sha256(mine.encode()).hexdigest()
     assert receipt["finished_at"] is not None
     assert receipt["sha256"] == _seal(receipt)
@@ -73,7 +79,13 @@ def test_an_owner_takes_everything_of_theirs_and_of_nobody_else(served: Served) 
         assert served.say(served.conversation(), f"{SECRET} said").status_code == 201
     theirs = served.conversation(served.other)
     receipt = served.client.delete("/v1/me", headers=served.user).json()
-    assert receipt["rows"] == {"conversations": 3, "turns": 3, "examples": 0, "reanswers": 0}
+    assert receipt["rows"] == {
+        "conversations": 3,
+        "turns": 3,
+        "examples": 0,
+        "reanswers": 0,
+        "labels": 0,
+    }
     assert receipt["sha256"] == _seal(receipt)
     assert SECRET not in repr(table_contents(served))
     assert served.client.get(f"/v1/conversations/{theirs}", headers=served.other).status_code == 200
@@ -329,7 +341,13 @@ def test_the_dry_run_counts_what_the_retention_then_takes(database: Database) ->
     assert _count(database, conversations) == 5  # a dry run
     receipts = asyncio.run(Eraser(database, retention).enforce_retention())
     (receipt,) = receipts
-    assert receipt.rows == {"conversations": 2, "turns": 2, "examples": 0, "reanswers": 0}
+    assert receipt.rows == {
+        "conversations": 2,
+        "turns": 2,
+        "examples": 0,
+        "reanswers": 0,
+        "labels": 0,
+    }
     assert all(one.seal() == one.sha256 for one in receipts)
     assert _count(database, conversations) == _count(database, turns) == 3
     assert asyncio.run(Eraser(database, retention).enforce_retention()) == []
@@ -391,7 +409,7 @@ def test_every_table_that_says_whose_something_is_is_known_to_erasure() -> None:
     found = {
         table.name for table in metadata.sorted_tables if telling & {one.name for one in table.c}
     }
-    assert found == {"conversations", "turns", "examples", "erasures", "reanswers"}
+    assert found == {"conversations", "turns", "examples", "erasures", "reanswers", "labels"}
 
 
 def _teach_from(served: Served, turn_id: str, *texts: str) -> None:
