@@ -72,6 +72,39 @@ def test_a_script_in_a_transcript_is_text_for_the_admin(server: Server, page: Pa
     assert page.evaluate("window.broken_in") is None
 
 
+def test_the_review_is_worked_through_by_keys_and_undone(server: Server, page: Page) -> None:
+    said = f"Can you {SAID}?"
+    with server.client() as client:
+        mine = client.post("/v1/conversations", json={}).json()["id"]
+        for text in (said, "And another thing."):
+            turn = client.post(f"/v1/conversations/{mine}/turns", json={"text": text}).json()["id"]
+            rating = {"rating": "down", "comment": SAID}
+            client.put(f"/v1/turns/{turn}/feedback", json=rating)
+        client.post("/admin/intents", json={"name": "asked", "title": "Asked"})
+    page.goto(f"{server.url}/admin#review")
+    page.get_by_test_id("sign-in-key").fill(server.admin_key)
+    page.get_by_test_id("sign-in").click()
+    entries = page.get_by_test_id("review-entry")
+    expect(entries).to_have_count(2)
+    _marked(page.get_by_test_id("review-text").nth(1))
+    _shown_as_text(page, page.get_by_test_id("review-comment").nth(1).locator("bdi"), SHOWN)
+    page.keyboard.press("d")
+    expect(entries).to_have_count(1)
+    page.keyboard.press("u")
+    expect(entries).to_have_count(2)
+    page.keyboard.press("j")
+    expect(entries.nth(1)).to_be_focused()
+    entries.nth(1).get_by_test_id("label-picker").select_option("asked")
+    expect(entries).to_have_count(1)
+    with server.client() as client:
+        taught = client.get("/admin/intents/asked/examples").json()["items"]
+        assert [one["text"] for one in taught] == [said]
+        page.get_by_test_id("toast-action").last.click()
+        expect(entries).to_have_count(2)
+        assert client.get("/admin/intents/asked/examples").json()["items"] == []
+    assert page.evaluate("window.broken_in") is None
+
+
 def _shown_as_text(page: Page, place: Locator, text: str) -> None:
     expect(place).to_have_text(text)
     _marked(place)

@@ -90,7 +90,7 @@ def test_an_owner_takes_everything_of_theirs_and_of_nobody_else(served: Served) 
     assert SECRET not in repr(table_contents(served))
     assert served.client.get(f"/v1/conversations/{theirs}", headers=served.other).status_code == 200
     again = served.client.delete("/v1/me", headers=served.user).json()
-    assert again["rows"] == {"conversations": 0, "turns": 0, "examples": 0, "reanswers": 0}
+    assert set(again["rows"].values()) == {0}
 
 
 def test_a_receipt_is_its_owners_and_the_admins(served: Served) -> None:

@@ -5,6 +5,7 @@ import { DocumentsSection } from "./admin-documents.js";
 import { IntentsSection } from "./admin-intents.js";
 import { KeysSection } from "./admin-keys.js";
 import { LedgerSection } from "./admin-ledger.js";
+import { ReviewSection } from "./admin-review.js";
 import { TrainingSection } from "./admin-training.js";
 import { VersionsSection } from "./admin-versions.js";
 import { api } from "./api.js";
@@ -12,6 +13,7 @@ import { byId, h, onSubmit, toast, visibly } from "./dom.js";
 
 const SECTIONS = [
   { id: "intents", title: "Intents", Section: IntentsSection },
+  { id: "review", title: "Review", Section: ReviewSection },
   { id: "training", title: "Training", Section: TrainingSection },
   { id: "versions", title: "Versions", Section: VersionsSection },
   { id: "documents", title: "Documents", Section: DocumentsSection },

@@ -77,11 +77,15 @@ export function iconButton(name, label, onClick, props = {}) {
   return h("button", { ...all, onClick, ...props }, icon(name));
 }
 
-/** Say something that needs no answer; screen readers hear it too. */
-export function toast(text, kind = "done") {
+/** Say something that needs no answer, but may offer an `action`; screen readers hear it too. */
+export function toast(text, kind = "done", action = null) {
   const note = h("p", { class: `toast ${kind}`, testid: "toast" }, text);
+  if (action !== null) {
+    const act = () => (note.remove(), action.onClick());
+    note.append(" ", h("button", { type: "button", class: "link", testid: "toast-action", onClick: act }, action.label));
+  }
   byId("toasts").append(note);
-  setTimeout(() => note.remove(), kind === "problem" ? 9000 : 4500);
+  setTimeout(() => note.remove(), kind === "problem" || action !== null ? 9000 : 4500);
 }
 
 /** A modal question; resolves to whether it was confirmed. Esc means no. */
