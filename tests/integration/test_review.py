@@ -132,7 +132,13 @@ def test_an_erased_turn_takes_its_labels_along(served: Served) -> None:
     _decide(served, turn, intent="return_item")
     gone = served.client.delete(f"/v1/conversations/{talk}", headers=served.user)
     receipt = served.client.get(gone.headers["location"], headers=served.user).json()
-    assert receipt["rows"] == {"conversations": 1, "turns": 2, "examples": 1, "labels": 2}
+    assert receipt["rows"] == {
+        "conversations": 1,
+        "turns": 2,
+        "examples": 1,
+        "reanswers": 0,
+        "labels": 2,
+    }
     assert turn not in repr(table_contents(served))
     assert_problem(_decide(served, turn, intent="greet"), 404)
 
