@@ -91,6 +91,7 @@ class LiveAssistant:
             milliseconds,
             grounds,
             classify_cpu_ms=classified.cpu_seconds * 1000,
+            tracker=snapshot.classifier.topic_tracker,
         )
 
     async def try_out(self, number: int) -> None:

@@ -105,21 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--json", action="store_true")
     explain.set_defaults(run=_explain)
 
-    pretrain = commands.add_parser(
-        "pretrain", parents=[threads], help="a transformer's knowledge of sentences to an encoder"
-    )
-    pretrain.add_argument(
-        "--corpus", nargs="+", required=True, metavar="FILE", help="sentences: .txt or .jsonl, .gz"
-    )
-    pretrain.add_argument("--teacher", required=True, metavar="PATH", help="a sentence encoder")
-    pretrain.add_argument("-o", "--output", required=True, metavar="FILE")
-    pretrain.add_argument(
-        "--work", metavar="DIR", help="keeps what an interrupted run goes on from"
-    )
-    pretrain.add_argument("--epochs", type=_positive, default=None)
-    pretrain.add_argument("--half", action="store_true", help="the teacher computes in bfloat16")
-    pretrain.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
-    pretrain.set_defaults(run=_pretrain)
+    _add_pretrain(commands, threads)
+    _add_teach_follow_ups(commands, threads)
 
     classify = commands.add_parser("classify", help='JSON lines {"text"} in, predictions out')
     classify.add_argument("file", metavar="FILE")
@@ -142,6 +129,42 @@ def _add_certify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     certify.add_argument("--json", action="store_true")
     certify.add_argument("--picture", metavar="FILE", help="the risk-coverage curve as SVG")
     certify.set_defaults(run=_certify)
+
+
+def _add_pretrain(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    threads: argparse.ArgumentParser,
+) -> None:
+    pretrain = commands.add_parser(
+        "pretrain", parents=[threads], help="a transformer's knowledge of sentences to an encoder"
+    )
+    pretrain.add_argument(
+        "--corpus", nargs="+", required=True, metavar="FILE", help="sentences: .txt or .jsonl, .gz"
+    )
+    pretrain.add_argument("--teacher", required=True, metavar="PATH", help="a sentence encoder")
+    pretrain.add_argument("-o", "--output", required=True, metavar="FILE")
+    pretrain.add_argument(
+        "--work", metavar="DIR", help="keeps what an interrupted run goes on from"
+    )
+    pretrain.add_argument("--epochs", type=_positive, default=None)
+    pretrain.add_argument("--half", action="store_true", help="the teacher computes in bfloat16")
+    pretrain.add_argument("--progress", choices=["auto", "plain", "json"], default="auto")
+    pretrain.set_defaults(run=_pretrain)
+
+
+def _add_teach_follow_ups(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    threads: argparse.ArgumentParser,
+) -> None:
+    teach = commands.add_parser(
+        "teach-follow-ups", parents=[threads], help="dialogues to a head that follows topics"
+    )
+    teach.add_argument(
+        "--dialogues", nargs="+", required=True, metavar="FILE", help="with intents: .jsonl, .gz"
+    )
+    teach.add_argument("--encoder", metavar="FILE", help="another pre-trained encoder")
+    teach.add_argument("-o", "--output", metavar="FILE", help="(default: beside the encoder)")
+    teach.set_defaults(run=_teach_follow_ups)
 
 
 def _positive(text: str) -> int:
@@ -313,6 +336,34 @@ def _pretrain(options: argparse.Namespace) -> None:
             )
 
 
+def _teach_follow_ups(options: argparse.Namespace) -> None:
+    import torch
+
+    from intent.dialogues import read_dialogues
+    from intent.encoder import SHIPPED, PretrainedEncoder, follow_up_file, follow_up_to_bytes
+    from intent.follow_up_training import TaughtHead, teach
+
+    torch.set_num_threads(options.threads)
+    begin = Path(options.encoder or SHIPPED)
+    output = Path(options.output or follow_up_file(begin))
+    _check_folder(str(output))
+    encoder = PretrainedEncoder.load(begin)
+    dialogues = [one for path in options.dialogues for one in read_dialogues(Path(path))]
+    about = {
+        "corpus": [Path(path).name for path in options.dialogues],
+        "command": "python -m intent teach-follow-ups --dialogues …",
+    }
+    print("training two classifiers that read the dialogues", file=sys.stderr)
+    for step in teach(dialogues, encoder):
+        if isinstance(step, TaughtHead):
+            card = {**about, **step.card}
+            content = follow_up_to_bytes(step.head, begin.read_bytes(), card)
+            output.write_bytes(content)
+            print(f"saved {output}, {len(content):,} bytes")
+        else:
+            print(f"epoch {step.number}/{step.of}  loss {step.loss:.4f}", file=sys.stderr)
+
+
 def _read(paths: list[str], oos: list[str] | None = None) -> "TrainingSet":
     """Whatever `oos` calls its intents, all of it is out of scope."""
     from intent.data import read
@@ -465,7 +516,8 @@ def _classify(options: argparse.Namespace) -> None:
         if text is None:
             _say({"error": 'expected one object with a text: {"text": "..."}'})
         else:
-            _say(asdict(classifier.classify(text)))
+            prediction = asdict(classifier.classify(text))
+            _say({name: one for name, one in prediction.items() if name != "cue"})
 
 
 def _lines() -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intent.certificate import Calibration
 from intent.engine import Network
+from intent.follow_up import FollowUpHead
 from intent.interface import ArtifactError
 from intent.neighbours import StoredExamples
 from intent.quantization import QuantizedRows
@@ -44,6 +45,7 @@ LARGEST_SIZES = {
 }
 WEIGHT = "network."
 SCALES = ".scales"
+FOLLOW_UP = "follow_up."
 REMEDY = "train it again, or restore the file from a backup"
 
 
@@ -60,6 +62,8 @@ class Artifact:
     """What it was trained on, how, and how good it is; plain JSON, read by people."""
     calibration: Calibration | None = None
     """What was counted on utterances that it never saw; older files have none."""
+    follow_up: FollowUpHead | None = None
+    """How it reads utterances in their conversation; only with a pre-trained encoder's own head."""
 
 
 def save(artifact: Artifact, path: str | os.PathLike[str]) -> None:
@@ -119,6 +123,8 @@ def to_bytes(artifact: Artifact) -> bytes:
         tensors[f"scope.{part}.features"] = examples.features
         tensors[f"scope.{part}.labels"] = examples.labels.astype(np.uint16)
         tensors[f"scope.{part}.texts"] = json_tensor(examples.texts)
+    if artifact.follow_up is not None:
+        tensors |= {FOLLOW_UP + name: one for name, one in artifact.follow_up.weights.items()}
     about = {
         "shape": asdict(network.shape),
         "intents": artifact.intents,
@@ -284,7 +290,23 @@ def _assemble(about: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
         slots=_read_slots(read_json_tensor(tensors["slots"]), shape),
         card=about["card"],
         calibration=Calibration.from_json(about["calibration"]) if "calibration" in about else None,
+        follow_up=read_follow_up(tensors, shape.features),
     )
+
+
+def read_follow_up(tensors: Mapping[str, Tensor], features: int) -> FollowUpHead | None:
+    """Raises ValueError for a head that reads features of another width."""
+    found = {
+        name.removeprefix(FOLLOW_UP): one
+        for name, one in tensors.items()
+        if name.startswith(FOLLOW_UP)
+    }
+    if not found:
+        return None
+    head = FollowUpHead(found)
+    if head.features != features:
+        raise ValueError("a follow-up head of another network")
+    return head
 
 
 def _names(found: Any, what: str, count: int) -> tuple[str, ...]:

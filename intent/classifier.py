@@ -10,7 +10,8 @@ from intent.artifact import Artifact, load
 from intent.assurance import assurance
 from intent.calibration import shares_and_certainties
 from intent.certificate import certify
-from intent.engine import Engine
+from intent.engine import Array, Engine
+from intent.follow_up import FollowUpTracker
 from intent.interface import (
     ArtifactError,
     Certificate,
@@ -42,6 +43,7 @@ class GRUClassifier:
             raise ArtifactError(f"the file's network cannot run: {error}; train again") from error
         self._neighbours = Neighbours(artifact.scope.inside, len(artifact.intents))
         self._scope = ScopeScorer(artifact.scope)
+        self._tracker = FollowUpTracker.of(artifact.follow_up, artifact.intents)
         self._tagger = None
         if artifact.slots:
             chain = artifact.network.chain() if artifact.slots.kinds else None
@@ -55,6 +57,10 @@ class GRUClassifier:
     @property
     def intents(self) -> tuple[str, ...]:
         return self._artifact.intents
+
+    @property
+    def topic_tracker(self) -> FollowUpTracker | None:
+        return self._tracker
 
     @property
     def card(self) -> dict[str, Any]:
@@ -97,6 +103,10 @@ class GRUClassifier:
             ]
         return nearest
 
+    def features(self, texts: Sequence[str]) -> Array:
+        """(B, F), where the network places them. No text may be without words."""
+        return self._engine.run([tokenize(text) for text in texts]).features
+
     def examples(self) -> list[tuple[str, str]]:
         """Text and intent of the training examples that the file stores."""
         stored = self._artifact.scope.inside
@@ -124,21 +134,29 @@ class GRUClassifier:
         signals = self._scope.signals(active.logits, certainties, compared, familiarities)
         scores = self._scope.scores(signals)
         resembling = self._scope.resembles_outside(active.features, compared)
+        overruled = [
+            outside or is_unfamiliar(familiar)
+            for outside, familiar in zip(resembling.tolist(), familiarities, strict=True)
+        ]
+        above = [
+            score - self._artifact.scope.threshold - OVERRULED * refused
+            for score, refused in zip(scores.tolist(), overruled, strict=True)
+        ]
+        cues: list[tuple[float, ...]] = [()] * len(texts)
+        if self._tracker is not None:
+            cues = [
+                self._tracker.cue(features, score, len(tokens))
+                for features, score, tokens in zip(active.features, above, tokenized, strict=True)
+            ]
         return [
             self._prediction(
                 sorted(zip(share, places, strict=True), key=_by_confidence),
-                score - self._artifact.scope.threshold,
-                overruled=outside or is_unfamiliar(familiar),
+                score,
                 slots=found,
+                cue=cue,
             )
-            for share, places, score, outside, familiar, found in zip(
-                shares,
-                best.tolist(),
-                scores.tolist(),
-                resembling.tolist(),
-                familiarities,
-                slots,
-                strict=True,
+            for share, places, score, found, cue in zip(
+                shares, best.tolist(), above, slots, cues, strict=True
             )
         ]
 
@@ -147,15 +165,13 @@ class GRUClassifier:
         ranked: Sequence[tuple[float, int]],
         score: float,
         *,
-        overruled: bool,
         slots: tuple[Slot, ...],
+        cue: tuple[float, ...],
     ) -> Prediction:
         ranking = tuple(
             RankedIntent(self.intents[place], confidence) for confidence, place in ranked
         )
         first = ranking[0]
-        if overruled:
-            score -= OVERRULED
         return Prediction(
             intent=first.intent,
             confidence=first.confidence,
@@ -164,6 +180,7 @@ class GRUClassifier:
             scope_score=score,
             slots=slots,
             assurance=assurance(first.confidence, score),
+            cue=cue,
         )
 
     def _wordless(self) -> Prediction:

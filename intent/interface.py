@@ -53,6 +53,18 @@ class Prediction:
     scope_score: float = 0.0
     slots: tuple[Slot, ...] = ()
     assurance: float = 0.0
+    cue: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    """What a `TopicTracker` of the same classifier wants to know of the words; else empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """An utterance in its conversation. `probability`: that it goes on with what was talked about.
+    `topics` is what it is about then: the likeliest intents, best first; their shares add up to
+    at most 1."""
+
+    probability: float
+    topics: tuple[RankedIntent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +164,24 @@ class Certificate:
         return {"certified": self.certified, **plain}
 
 
+class TopicTracker(Protocol):
+    """Reads utterances in their conversation. Safe to call from any thread."""
+
+    def follow(self, prediction: Prediction, topics: Sequence[RankedIntent]) -> Continuation:
+        """`topics`: those after the utterance before; none where a conversation begins."""
+        ...
+
+
 class IntentClassifier(Protocol):
     """One trained network. Safe to call from one thread at a time."""
 
     @property
     def intents(self) -> tuple[str, ...]: ...
+
+    @property
+    def topic_tracker(self) -> TopicTracker | None:
+        """None where nothing is known of how conversations go on."""
+        ...
 
     def certify(self, promise: Promise) -> Certificate: ...
 

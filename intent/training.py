@@ -141,7 +141,8 @@ def train(
     }
     if created_at is not None:
         card["created_at"] = created_at
-    artifact = _remembering(replace(artifact, card=card), data)
+    head = encoder.follow_up if encoder is not None else None
+    artifact = _remembering(replace(artifact, card=card, follow_up=head), data)
     if calibration is not None:
         fresh = unseen(calibration, data, apart)
         counted = plan.count(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from intent.interface import Certificate, Doubt, Prediction, Promise, RankedIntent
+from intent.interface import Certificate, Doubt, Prediction, Promise, RankedIntent, TopicTracker
 
 
 def prediction(
@@ -30,6 +30,8 @@ class FakeClassifier:
     @property
     def intents(self) -> tuple[str, ...]:
         return tuple(sorted({one.intent for one in self._predictions.values()}))
+
+    topic_tracker: TopicTracker | None = None
 
     def certify(self, promise: Promise) -> Certificate:
         return self._certificate or Certificate(promise, doubt=Doubt.NOTHING_UNSEEN)

@@ -66,6 +66,10 @@ class Decision(Out):
     basis: Basis
     margin: float
     alternatives: list[Alternative]
+    goes_on: float | None
+    """How likely the message continues the topic before it; null where there was none. Where an
+    unsure one does (`follow_up`), intent, confidence and alternatives are those of the
+    conversation, and a generator answers with what was said before."""
 
 
 class Citation(Out):
@@ -422,6 +426,7 @@ def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:
             )
             for one in decision.alternatives
         ],
+        goes_on=decision.goes_on,
     )
 
 

@@ -31,7 +31,7 @@ from generator.interface import (
     Skipped,
     Usage,
 )
-from intent.interface import Prediction
+from intent.interface import Continuation, Prediction, RankedIntent, TopicTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ class Reading:
     classify_ms: float
     grounds: Grounds = NO_GROUNDS
     classify_cpu_ms: float = 0.0
+    tracker: TopicTracker | None = None
+    """Of the same network; None where it cannot follow topics."""
+
+    def continuation(self, topics: Sequence[RankedIntent]) -> Continuation | None:
+        """The utterance in its conversation; None where no topic came before it."""
+        if self.tracker is None or self.prediction is None or not topics:
+            return None
+        return self.tracker.follow(self.prediction, topics)
 
 
 class Reader(Protocol):
@@ -151,11 +159,13 @@ class Chatbot:
     def decide(self, text: str, reading: Reading, state: DialogueState) -> Verdict:
         """Route this utterance and, unless it is open-ended, word the reply. Pure."""
         picked = chosen_option(text, state.pending)
-        decision = (
-            self.policy.chosen(picked)
-            if picked
-            else self.policy.choose(reading.prediction, state, reading.grounds)
-        )
+        if picked:
+            decision, continuation = self.policy.chosen(picked), None
+        else:
+            continuation = reading.continuation(state.topics)
+            decision = self.policy.choose(reading.prediction, state, reading.grounds, continuation)
+        if reading.tracker is not None:
+            state = state.about(topics_after(decision, continuation))
         match decision.route:
             case Route.INSTANT:
                 assert decision.intent is not None
@@ -212,6 +222,17 @@ def _with_search(piece: Piece, found: Found) -> Piece:
         return piece
     cpu_seconds = piece.usage.cpu_seconds + found.cpu_seconds
     return replace(piece, usage=replace(piece.usage, cpu_seconds=cpu_seconds))
+
+
+def topics_after(decision: Decision, continuation: Continuation | None) -> tuple[RankedIntent, ...]:
+    """What a conversation is about once this is decided."""
+    if continuation is not None:
+        return continuation.topics
+    if decision.cause is Cause.CHOSEN and decision.intent is not None:
+        return (RankedIntent(decision.intent, decision.confidence),)
+    if decision.cause is Cause.OUT_OF_SCOPE:
+        return ()
+    return tuple(RankedIntent(one.intent, one.confidence) for one in decision.alternatives)
 
 
 async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:

@@ -1,11 +1,12 @@
 """Which way a turn goes: instant, clarify or generate. Pure functions of values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
 from app.dialogue.state import DialogueState
-from intent.interface import Certificate, OperatingPoint, Prediction
+from intent.interface import Certificate, Continuation, OperatingPoint, Prediction, RankedIntent
 
 
 class Route(StrEnum):
@@ -20,6 +21,7 @@ class Cause(StrEnum):
     CONFIDENT = "confident"
     CHOSEN = "chosen"  # the user picked one of the clarification's options
     CLOSE_INTENTS = "close_intents"
+    FOLLOW_UP = "follow_up"  # by itself unsure, but it goes on with what was talked about
     UNSURE = "unsure"
     OUT_OF_SCOPE = "out_of_scope"
     NO_REPLY = "no_reply"  # the intent is known, but has no reply that can be said
@@ -58,6 +60,9 @@ class Decision:
     in_scope: bool | None = None
     """As the network calls it; None where it was not asked, and in rows of older releases."""
 
+    goes_on: float | None = None
+    """How likely the utterance continues the topic before it; None where there was none."""
+
     @property
     def is_users_choice(self) -> bool:
         """The user picked it from a clarification; maybe it has no reply that can be said."""
@@ -76,6 +81,7 @@ class Decision:
             "assurance": self.assurance,
             "basis": self.basis.value,
             "in_scope": self.in_scope,
+            "goes_on": self.goes_on,
         }
 
     @classmethod
@@ -92,6 +98,7 @@ class Decision:
             assurance=value.get("assurance", value["confidence"]),
             basis=Basis(value.get("basis", Basis.FIXED)),
             in_scope=value.get("in_scope"),
+            goes_on=value.get("goes_on"),
         )
 
 
@@ -130,11 +137,19 @@ class RoutingPolicy:
     """Least confidence of the best two together to ask which of them it is."""
     least_share_of_second: float = 0.1
     """A runner-up with less than this share of the best one's confidence is no rival."""
+    follow_up_threshold: float = 0.5
+    """How likely an unsure utterance must continue the topic to be taken as a follow-up."""
 
     def choose(
-        self, prediction: Prediction | None, state: DialogueState, grounds: Grounds = NO_GROUNDS
+        self,
+        prediction: Prediction | None,
+        state: DialogueState,
+        grounds: Grounds = NO_GROUNDS,
+        continuation: Continuation | None = None,
     ) -> Decision:
-        """`prediction` is None while no model version is live."""
+        """`prediction` is None while no model version is live; `continuation` where no topic
+        came before, or nobody follows topics. An instant answer never rests on it: what is
+        certified is the classifier alone. It only tells a generator what is being asked."""
         if prediction is None:
             basis, threshold = self._without_certificate()
             return Decision(
@@ -147,23 +162,26 @@ class RoutingPolicy:
                 basis=basis,
             )
         basis, threshold, assurance, is_sure = self._judge(prediction, grounds)
+        goes_on = continuation.probability if continuation else None
+        ranking = prediction.ranking
         if is_sure:
             route, cause = Route.INSTANT, Cause.CONFIDENT
+        elif continuation and continuation.probability >= self.follow_up_threshold:
+            route, cause, ranking = Route.GENERATE, Cause.FOLLOW_UP, continuation.topics
         else:
             route, cause = self._route_unsure(prediction, state)
         return Decision(
             route=route,
             cause=cause,
-            intent=prediction.intent,
-            confidence=prediction.confidence,
+            intent=ranking[0].intent,
+            confidence=ranking[0].confidence,
             threshold=threshold,
-            margin=prediction.confidence - _confidence_of_second(prediction),
-            alternatives=tuple(
-                Alternative(one.intent, one.confidence) for one in prediction.ranking[:3]
-            ),
+            margin=ranking[0].confidence - _confidence_of_second(ranking),
+            alternatives=tuple(Alternative(one.intent, one.confidence) for one in ranking[:3]),
             assurance=assurance,
             basis=basis,
             in_scope=prediction.in_scope,
+            goes_on=goes_on,
         )
 
     def chosen(self, intent: str) -> Decision:
@@ -195,7 +213,7 @@ class RoutingPolicy:
         return Basis.UNCERTIFIED, self.safe_threshold
 
     def _route_unsure(self, prediction: Prediction, state: DialogueState) -> tuple[Route, Cause]:
-        best, second = prediction.confidence, _confidence_of_second(prediction)
+        best, second = prediction.confidence, _confidence_of_second(prediction.ranking)
         if not prediction.in_scope:
             return Route.GENERATE, Cause.OUT_OF_SCOPE
         rivals = second >= self.least_share_of_second * best
@@ -204,5 +222,5 @@ class RoutingPolicy:
         return Route.GENERATE, Cause.UNSURE
 
 
-def _confidence_of_second(prediction: Prediction) -> float:
-    return prediction.ranking[1].confidence if len(prediction.ranking) > 1 else 0.0
+def _confidence_of_second(ranking: Sequence[RankedIntent]) -> float:
+    return ranking[1].confidence if len(ranking) > 1 else 0.0

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from intent.interface import RankedIntent
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -21,6 +23,8 @@ class DialogueState:
     """How often each intent was answered, so that variants take turns."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Given when the conversation was created, for `{name}` in replies."""
+    topics: tuple[RankedIntent, ...] = ()
+    """What is being talked about, likeliest first; empty where nobody knows."""
 
     def after_answer(self, intent: str | None) -> Self:
         said = dict(self.said)
@@ -31,11 +35,15 @@ class DialogueState:
     def after_asking(self, options: tuple[Option, ...]) -> Self:
         return replace(self, pending=options)
 
+    def about(self, topics: tuple[RankedIntent, ...]) -> Self:
+        return replace(self, topics=topics)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "pending": [[option.intent, option.title] for option in self.pending],
             "said": dict(self.said),
             "variables": dict(self.variables),
+            "topics": [[one.intent, round(one.confidence, 4)] for one in self.topics],
         }
 
     @classmethod
@@ -44,4 +52,5 @@ class DialogueState:
             pending=tuple(Option(intent, title) for intent, title in value.get("pending", ())),
             said=dict(value.get("said", {})),
             variables=dict(value.get("variables", {})),
+            topics=tuple(RankedIntent(intent, share) for intent, share in value.get("topics", ())),
         )

@@ -23,6 +23,7 @@ GREETINGS = ("Hello!", "Hi there!", "Good day!", "Welcome!", "Nice to see you!")
 
 class ByFirstWord:
     intents = ("greet",)
+    topic_tracker = None
     card: dict[str, Any] = {"intents": {}}  # noqa: RUF012 - nobody writes to it
 
     def certify(self, promise: Promise) -> Certificate:

@@ -30,6 +30,7 @@ const CAUSES = {
   confident: (d) => `Sure enough: ${percent(d.assurance)} reaches the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
   chosen: () => "You picked this yourself.",
   close_intents: (d) => `Two intents are close to each other, only ${percent(d.margin)} apart, so it asked back.`,
+  follow_up: (d) => `Not sure enough by itself, but with ${percent(d.goes_on)} it goes on with what was talked about, so the generator took it with the conversation.`,
   unsure: (d) => `Not sure enough: ${percent(d.assurance)} for the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
   out_of_scope: () => "Resembles nothing the network was taught, so the generator took it.",
   no_reply: () => "The intent is known, but has no reply that can be said.",
