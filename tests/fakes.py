@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from intent.interface import Certificate, Doubt, Prediction, Promise, RankedIntent, TopicTracker
+from intent.interface import (
+    Certificate,
+    Continuation,
+    Doubt,
+    Prediction,
+    Promise,
+    RankedIntent,
+    TopicTracker,
+)
 
 
 def prediction(
@@ -15,6 +23,16 @@ def prediction(
 
 
 NOTHING = prediction(("greet", 0.1), ("goodbye", 0.1), in_scope=False)
+
+
+class FakeTracker:
+    """Says of every utterance that it goes on with the same topics, this probably."""
+
+    def __init__(self, probability: float) -> None:
+        self._probability = probability
+
+    def follow(self, prediction: Prediction, topics: Sequence[RankedIntent]) -> Continuation:
+        return Continuation(self._probability, tuple(topics))
 
 
 class FakeClassifier:

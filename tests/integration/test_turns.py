@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from generator.fallback import FallbackGenerator
 from generator.interface import GeneratorUnavailable
 from generator.scripted import ScriptedGenerator
-from tests.integration.conftest import Served, serving
+from tests.fakes import FakeClassifier, FakeTracker
+from tests.integration.conftest import PREDICTIONS, Served, serving
 
 
 def test_a_known_message_is_answered_with_the_operators_words(served: Served) -> None:
@@ -152,6 +153,32 @@ def test_feedback_is_kept_and_taken_back(served: Served) -> None:
     assert served.client.delete(url, headers=served.user).status_code == 204
     shown = served.client.get(f"/v1/turns/{turn['id']}", headers=served.user).json()
     assert shown["feedback"] is None
+
+
+def test_a_follow_up_is_decided_in_its_conversation_and_explained(settings) -> None:
+    classifier = FakeClassifier(PREDICTIONS)
+    classifier.topic_tracker = FakeTracker(0.9)
+    generator = ScriptedGenerator(["Until six."])
+    with serving(settings, generator, load=lambda _: classifier) as served:
+        conversation = served.conversation()
+        assert served.say(conversation, "hello").json()["decision"]["goes_on"] is None
+        question = {"text": "and on sundays?", "conversation_id": conversation}
+        told = served.client.post("/v1/route", json=question, headers=served.user).json()
+        turn = served.say(conversation, "and on sundays?").json()
+        assert turn["decision"] == told["decision"]
+        assert (turn["reply"], turn["decision"]["route"]) == ("Until six.", "generate")
+        assert (turn["decision"]["cause"], turn["decision"]["intent"]) == ("follow_up", "greet")
+        assert turn["decision"]["goes_on"] == 0.9
+        asked = generator.calls[0].messages
+        assert [one.text for one in asked if one.role != "system"] == [
+            "hello",
+            "Hello!",
+            "and on sundays?",
+        ]
+        alone = served.client.post(
+            "/v1/route", json={"text": "and on sundays?"}, headers=served.user
+        ).json()
+        assert alone["decision"]["cause"] == "out_of_scope"
 
 
 def test_route_explains_and_stores_nothing(served: Served) -> None:

@@ -24,8 +24,8 @@ from generator.interface import (
     Usage,
 )
 from generator.scripted import ScriptedGenerator
-from intent.interface import Prediction
-from tests.fakes import NOTHING, prediction
+from intent.interface import Prediction, RankedIntent, TopicTracker
+from tests.fakes import NOTHING, FakeTracker, prediction
 
 SURE = prediction(("greet", 0.95), ("goodbye", 0.05))
 CLOSE = prediction(("greet", 0.48), ("goodbye", 0.44))
@@ -44,9 +44,12 @@ TURN = Turn("t1", "c1", "ada", 1, TurnStatus.GENERATING, "hello", fence=1)
 class FakeReader:
     prediction: Prediction | None
     model_version: int | None = 3
+    tracker: TopicTracker | None = None
 
     async def read(self, text: str) -> Reading:
-        return Reading(self.prediction, self.model_version, BOOK, classify_ms=0.5)
+        return Reading(
+            self.prediction, self.model_version, BOOK, classify_ms=0.5, tracker=self.tracker
+        )
 
 
 @dataclass
@@ -110,10 +113,11 @@ def chatbot(
     generator: Generator | None = None,
     *,
     find_passages: Callable = no_passages,
+    tracker: TopicTracker | None = None,
     **options: object,
 ) -> Chatbot:
     return Chatbot(
-        reader=FakeReader(read, 3 if read else None),
+        reader=FakeReader(read, 3 if read else None, tracker),
         policy=RoutingPolicy(),
         generator=generator or ScriptedGenerator(["A story about a fox."]),
         find_passages=find_passages,
@@ -180,6 +184,38 @@ def test_an_intent_without_a_reply_goes_to_the_generator_and_says_so() -> None:
     assert (decision.route, decision.cause) == (Route.GENERATE, Cause.NO_REPLY)
     assert decision.intent == "silent"
     assert journal.turn.reply.text == "A story about a fox."
+
+
+def test_a_follow_up_goes_to_the_generator_with_what_was_said() -> None:
+    journal, generator = FakeJournal(), ScriptedGenerator(["Not on Sundays."])
+    events_of(chatbot(SURE, generator, tracker=FakeTracker(0.9)), journal)
+    assert journal.state.topics[0] == RankedIntent("greet", 0.95)
+    journal.said_before = (ChatMessage("user", "hello"), ChatMessage("assistant", "Hello!"))
+    events_of(chatbot(NOTHING, generator, tracker=FakeTracker(0.9)), journal, "and tomorrow?")
+    decision = journal.turn.decision
+    assert (decision.route, decision.cause) == (Route.GENERATE, Cause.FOLLOW_UP)
+    assert (decision.intent, decision.goes_on) == ("greet", 0.9)
+    asked = (*journal.said_before, ChatMessage("user", "and tomorrow?"))
+    assert tuple(generator.calls[-1].messages) == asked
+    assert journal.state.topics[0].intent == "greet"
+
+
+def test_nothing_follows_a_message_that_was_about_nothing_known() -> None:
+    journal, tracker = FakeJournal(), FakeTracker(0.9)
+    for _ in range(2):
+        events_of(chatbot(NOTHING, tracker=tracker), journal, "sing me a song")
+        assert journal.turn.decision.cause is Cause.OUT_OF_SCOPE
+        assert journal.turn.decision.goes_on is None
+        assert journal.state.topics == ()
+
+
+def test_what_was_picked_is_what_a_follow_up_goes_on_with() -> None:
+    journal, tracker = FakeJournal(), FakeTracker(0.9)
+    events_of(chatbot(CLOSE, tracker=tracker), journal)
+    events_of(chatbot(NOTHING, tracker=tracker), journal, "the second one")
+    assert journal.state.topics == (RankedIntent("goodbye", 1.0),)
+    events_of(chatbot(NOTHING, tracker=tracker), journal, "and tomorrow?")
+    assert journal.turn.decision.intent == "goodbye"
 
 
 def test_before_the_first_promotion_everything_is_generated() -> None:

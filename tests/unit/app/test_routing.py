@@ -1,13 +1,21 @@
 """Which way a turn goes: laws that hold for every prediction and every dialogue state."""
 
 import json
+from dataclasses import replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.dialogue.routing import NO_GROUNDS, Basis, Cause, Decision, Grounds, Route, RoutingPolicy
 from app.dialogue.state import DialogueState, Option
-from intent.interface import Certificate, OperatingPoint, Prediction, Promise, RankedIntent
+from intent.interface import (
+    Certificate,
+    Continuation,
+    OperatingPoint,
+    Prediction,
+    Promise,
+    RankedIntent,
+)
 from tests.fakes import prediction
 
 shares = st.floats(0, 1)
@@ -45,6 +53,12 @@ states = st.builds(
     pending=st.lists(st.builds(Option, names, names), max_size=3).map(tuple),
     said=st.dictionaries(names, st.integers(0, 100), max_size=3),
     variables=st.dictionaries(names, st.text(max_size=20), max_size=3),
+    topics=st.lists(
+        st.builds(RankedIntent, names, shares.map(lambda one: round(one, 4))), max_size=3
+    ).map(tuple),
+)
+continuations = st.builds(
+    Continuation, probability=shares, topics=predictions().map(lambda one: one.ranking)
 )
 decisions = st.builds(
     Decision,
@@ -56,6 +70,7 @@ decisions = st.builds(
     margin=shares,
     assurance=shares,
     basis=st.sampled_from(Basis),
+    goes_on=st.none() | shares,
     alternatives=predictions().map(
         lambda one: RoutingPolicy().choose(one, DialogueState()).alternatives
     ),
@@ -170,6 +185,38 @@ def test_a_fixed_threshold_counts_whatever_is_certified(
     fixed = policy.choose(given_prediction, state, Grounds(certificate))
     assert fixed == policy.choose(given_prediction, state)
     assert fixed.basis is Basis.FIXED
+
+
+@given(predictions(), states, certificates, continuations)
+def test_what_was_said_before_makes_no_answer_instant_and_takes_none_away(
+    given_prediction: Prediction,
+    state: DialogueState,
+    certificate: Certificate,
+    continuation: Continuation,
+) -> None:
+    """What is certified is the classifier alone."""
+    policy, grounds = RoutingPolicy(), Grounds(certificate)
+    alone = policy.choose(given_prediction, state, grounds)
+    followed = policy.choose(given_prediction, state, grounds, continuation)
+    assert (followed.route is Route.INSTANT) == (alone.route is Route.INSTANT)
+    assert followed.goes_on == continuation.probability
+    if followed.route is Route.INSTANT:
+        assert followed == replace(alone, goes_on=continuation.probability)
+
+
+@given(predictions(), states, continuations)
+def test_an_unsure_message_that_goes_on_is_about_the_last_topic_and_generated(
+    given_prediction: Prediction, state: DialogueState, continuation: Continuation
+) -> None:
+    decision = RoutingPolicy(instant_threshold=1.1).choose(
+        given_prediction, state, continuation=continuation
+    )
+    goes_on = continuation.probability >= RoutingPolicy().follow_up_threshold
+    assert (decision.cause is Cause.FOLLOW_UP) == goes_on
+    if goes_on:
+        assert decision.route is Route.GENERATE
+        assert decision.intent == continuation.topics[0].intent
+        assert decision.alternatives[0].intent == decision.intent
 
 
 def test_without_a_certificate_the_safe_threshold_counts_and_says_so() -> None:
