@@ -44,6 +44,9 @@ class Found:
 
 FindPassages = Callable[[Sequence[ChatMessage]], Awaitable[Found]]
 
+SHARE_OF_ANSWERED = 0.55
+"""Of the belief about topics, for an intent that was just answered at once."""
+
 SAME_MOMENT_SECONDS = 0.1
 """How far two timers for one deadline may be apart."""
 
@@ -226,6 +229,8 @@ def _with_search(piece: Piece, found: Found) -> Piece:
 
 def topics_after(decision: Decision, continuation: Continuation | None) -> tuple[RankedIntent, ...]:
     """What a conversation is about once this is decided."""
+    if continuation is not None and decision.cause is Cause.CONFIDENT:
+        return _answered(decision, continuation.topics)
     if continuation is not None:
         return continuation.topics
     if decision.cause is Cause.CHOSEN and decision.intent is not None:
@@ -233,6 +238,15 @@ def topics_after(decision: Decision, continuation: Continuation | None) -> tuple
     if decision.cause is Cause.OUT_OF_SCOPE:
         return ()
     return tuple(RankedIntent(one.intent, one.confidence) for one in decision.alternatives)
+
+
+def _answered(decision: Decision, topics: Sequence[RankedIntent]) -> tuple[RankedIntent, ...]:
+    """What was just answered is what people go on with, whatever they may have meant."""
+    shares = {one.intent: (1 - SHARE_OF_ANSWERED) * one.confidence for one in topics}
+    if decision.intent is not None:
+        shares[decision.intent] = shares.get(decision.intent, 0.0) + SHARE_OF_ANSWERED
+    ranked = sorted(shares.items(), key=lambda one: -one[1])
+    return tuple(RankedIntent(*one) for one in ranked[: len(topics)])
 
 
 async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:

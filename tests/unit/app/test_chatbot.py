@@ -200,6 +200,16 @@ def test_a_follow_up_goes_to_the_generator_with_what_was_said() -> None:
     assert journal.state.topics[0].intent == "greet"
 
 
+def test_what_was_just_answered_is_the_topic_whatever_the_tracker_believes() -> None:
+    journal, tracker = FakeJournal(), FakeTracker(0.9)
+    events_of(chatbot(prediction(("goodbye", 0.9), ("greet", 0.1)), tracker=tracker), journal)
+    events_of(chatbot(SURE, tracker=tracker), journal)
+    assert journal.turn.reply == Reply("Hello!")
+    assert [one.intent for one in journal.state.topics] == ["greet", "goodbye"]
+    events_of(chatbot(NOTHING, tracker=tracker), journal, "and tomorrow?")
+    assert journal.turn.decision.intent == "greet"
+
+
 def test_nothing_follows_a_message_that_was_about_nothing_known() -> None:
     journal, tracker = FakeJournal(), FakeTracker(0.9)
     for _ in range(2):
