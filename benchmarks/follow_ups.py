@@ -27,11 +27,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app.dialogue.chatbot import Chatbot, Reading
+from app.dialogue.chatbot import Chatbot, Found, Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import Cause, Decision, Grounds, RoutingPolicy
 from app.dialogue.state import DialogueState
-from generator.interface import ChatMessage, Passage
+from generator.interface import ChatMessage
 from generator.scripted import ScriptedGenerator
 from intent.artifact import Artifact
 from intent.classifier import GRUClassifier
@@ -112,7 +112,9 @@ class Dialogues:
         self, text: str, state: DialogueState, *, follow: bool = True
     ) -> tuple[Decision, DialogueState]:
         tracker = self.classifier.topic_tracker if follow else None
-        reading = Reading(self.predictions[text], 1, _NO_REPLIES, 0.0, self._grounds, tracker)
+        reading = Reading(
+            self.predictions[text], 1, _NO_REPLIES, 0.0, self._grounds, tracker=tracker
+        )
         verdict = self._bot.decide(text, reading, state)
         return verdict.decision, verdict.state
 
@@ -128,8 +130,8 @@ class _NoReader:
         raise NotImplementedError
 
 
-async def _no_passages(messages: Sequence[ChatMessage]) -> Sequence[Passage]:
-    return ()
+async def _no_passages(messages: Sequence[ChatMessage]) -> Found:
+    return Found(())
 
 
 _NO_REPLIES = ReplyBook()

@@ -31,6 +31,8 @@ from intent.interface import Promise
 
 WINDOW = 1_000
 """Messages that are compared; fewer while a version is new."""
+GOES_ON = 0.5
+"""A message that goes on with what was said before, at least so likely, is not compared."""
 STEP = 100
 """A look follows after so many new ones."""
 
@@ -143,14 +145,24 @@ def _window(connection: Connection, number: int) -> tuple[Window, list[dict[str,
             .order_by(turns.c.created_at.desc(), turns.c.id.desc())
             .limit(WINDOW)
         )
-        # None: of an older release. Chosen: the network was not asked.
-        if decision.get("in_scope") is not None and decision["cause"] != Cause.CHOSEN
+        if _is_alone(decision)
     ]
     confidences = [0] * (len(CONFIDENCE_EDGES) + 1)
     for one in decisions:
         confidences[bisect_right(CONFIDENCE_EDGES, one["confidence"])] += 1
     called_in_scope = sum(one["in_scope"] for one in decisions)
     return Window(tuple(confidences), called_in_scope, _instant(decisions)), decisions
+
+
+def _is_alone(decision: dict[str, Any]) -> bool:
+    """As the calibration's messages are: not picked from options, no follow-up. Decisions of
+    older releases do not say what the network made of the scope."""
+    goes_on = (decision.get("goes_on") or 0.0) >= GOES_ON
+    return (
+        decision.get("in_scope") is not None
+        and decision["cause"] not in (Cause.CHOSEN, Cause.FOLLOW_UP)
+        and not goes_on
+    )
 
 
 def _instant(decisions: Iterable[dict[str, Any]]) -> int:

@@ -59,7 +59,6 @@ class Decision:
     basis: Basis = Basis.FIXED
     in_scope: bool | None = None
     """As the network calls it; None where it was not asked, and in rows of older releases."""
-
     goes_on: float | None = None
     """How likely the utterance continues the topic before it; None where there was none."""
 

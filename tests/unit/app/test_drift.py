@@ -65,7 +65,14 @@ def promote(database: Database, calibration: Any) -> int:
     return database.write_now(store)
 
 
-def talk(database: Database, number: int, messages: int, in_scope: float) -> None:
+def talk(
+    database: Database,
+    number: int,
+    messages: int,
+    in_scope: float,
+    *,
+    goes_on: float | None = None,
+) -> None:
     """As the calibration's utterances, but for the share that is in scope."""
     draw, mine = random.Random(messages), stored.conversation(database)
     rows = []
@@ -81,6 +88,7 @@ def talk(database: Database, number: int, messages: int, in_scope: float) -> Non
             "threshold": 0.9,
             "basis": "certified",
             "in_scope": called,
+            "goes_on": goes_on,
         }
         rows.append(
             {
@@ -138,6 +146,15 @@ def test_other_messages_raise_an_alarm_that_says_since_when_and_ends(database: D
     over = look(database)
     assert over is not None
     assert (over.moved, over.alarm_since, over.usual) == ((), None, True)
+
+
+def test_what_goes_on_with_what_was_said_before_is_not_compared(database: Database) -> None:
+    number = promote(database, COUNTED.to_json())
+    talk(database, number, 201, in_scope=0.95, goes_on=0.1)
+    talk(database, number, 400, in_scope=0.0, goes_on=0.9)
+    found = look(database)
+    assert found is not None
+    assert (found.messages, found.moved) == (201, ())
 
 
 def test_a_version_without_a_window_is_looked_at_and_raises_no_alarm(database: Database) -> None:
