@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         parser.error("--url needs --engine-model")
     with tempfile.TemporaryDirectory() as folder:
         if options.random:
-            weights = _size(options.random)
+            weights = size_of(options.random)
             if weights is None:
                 parser.error(f"--random takes a size up to {MOST_WEIGHTS:,}, as in 30m")
             write_random_network(Path(folder), weights)
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> int | None:
+def size_of(text: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([km])", text.lower())
     if not found:
         return None

@@ -1,0 +1,1 @@
+"""Measures the hybrid as a whole: `python -m benchmarks.hybrid`."""

@@ -1,0 +1,253 @@
+"""What the benchmark of the hybrid found, as tables and as one picture."""
+
+import io
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.hybrid.figures import (
+    Gate,
+    Generation,
+    Mix,
+    Outcome,
+    interval_of_ratio,
+    upper_bound,
+    void,
+)
+from benchmarks.hybrid.measuring import AT_ONCE, Live, Measured, UnderLoad
+from intent.plots import DRAWING, INK, MAIN, MUTED, OTHER, PAGE_COLOURS, STANDALONE
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+
+THOUSAND = 1_000
+
+
+@dataclass(frozen=True)
+class Results:
+    mixes: tuple[Mix, ...]
+    generations: tuple[Generation, ...]
+    routes: Mapping[str, Measured]
+    """By name; one after another, the generator idle."""
+    live: Live
+    load: UnderLoad
+    training_seconds: float | None
+    """None: trained before."""
+    seconds: float
+    """Of everything else."""
+    price: float
+    """Of a CPU hour."""
+
+    def by_route(self) -> dict[str, Sequence[float]]:
+        """Seconds until the client had it."""
+        return {
+            **{name: measured.seconds for name, measured in self.routes.items()},
+            f"instant turn, {AT_ONCE} generating": self.load.busy,
+            "generated turn, first piece": [one.first_piece_seconds for one in self.generations],
+            "generated turn": [one.cost.seconds for one in self.generations],
+        }
+
+    def price_of(self, outcome: Outcome) -> float:
+        """Of a thousand messages."""
+        return THOUSAND * outcome.cost.cpu_seconds / 3600 * self.price
+
+    def to_json(self, gate: Gate) -> dict[str, Any]:
+        plain = asdict(self)
+        for mix, shown in zip(self.mixes, plain["mixes"], strict=True):
+            shown["uncertified"] = sorted(mix.uncertified)
+            for one, row in zip(mix.outcomes, shown["outcomes"], strict=True):
+                row |= {"kept": one.kept, "kept_rightly": one.kept_rightly}
+                row |= {"objections": mix.objections(one, gate)}
+        return plain | {"void": void(self.mixes, gate)}
+
+
+def show(results: Results, gate: Gate, console: Console) -> None:
+    for mix in results.mixes:
+        console.print(_mix_table(mix, results, gate))
+        console.print(f"{mix.outcomes[0].messages:,} messages; asked back: {mix.ours.asked_back}.")
+        if mix.changed:
+            console.print(f"{mix.changed} instant turns came out otherwise than routed.")
+        console.print()
+    console.print(_route_table(results))
+    for line in (*_notes(results), *_headlines(results, gate)):
+        console.print(line, highlight=False)
+
+
+def _mix_table(mix: Mix, results: Results, gate: Gate) -> Table:
+    shown = Table(f"{mix.in_scope:.0%} in scope", box=box.MARKDOWN)
+    for heading in (
+        "instant", "saving", "kept", "by right ones", "wrong (at most)", "end well", "AUGRC",
+        "mean latency", "CPU-s / 1,000", "price / 1,000", "gate",
+    ):  # fmt: skip
+        shown.add_column(heading, justify="right")
+    for one in mix.outcomes:
+        bound = upper_bound(one.wrong, one.instant, error=gate.error)
+        shown.add_row(
+            one.arm,
+            f"{one.instant / one.messages:.1%}",
+            f"{one.saving:.2f}×",
+            _with_interval(one.kept, one.interval),
+            f"{one.kept_rightly:.3f}",
+            f"{one.wrong_share:.1%} ({bound:.1%})",
+            f"{one.well:.1%}",
+            "" if one.augrc is None else f"{one.augrc:.4f}",
+            _duration(one.cost.seconds),
+            f"{THOUSAND * one.cost.cpu_seconds:,.1f}",
+            f"{results.price_of(one):.4f}",
+            _verdict(mix, one, gate),
+        )
+    return shown
+
+
+def _verdict(mix: Mix, one: Outcome, gate: Gate) -> str:
+    if one.arm in mix.uncertified:
+        return "uncertified"
+    return "void" if mix.objections(one, gate) else "holds"
+
+
+def _route_table(results: Results) -> Table:
+    shown = Table("latency by route", box=box.MARKDOWN)
+    for heading in ("p50", "p95", "CPU", "n"):
+        shown.add_column(heading, justify="right")
+    cpu = {name: measured.cpu_seconds for name, measured in results.routes.items()}
+    cpu["generated turn"] = mean(one.cost.cpu_seconds for one in results.generations)
+    for name, seconds in results.by_route().items():
+        spent = _duration(cpu[name]) if name in cpu else ""
+        p50, p95 = map(_duration, _percentiles(seconds))
+        shown.add_row(name, p50, p95, spent, f"{len(seconds):,}")
+    return shown
+
+
+def _notes(results: Results) -> Iterator[str]:
+    generations, live = results.generations, results.live
+    yield (
+        f"\n{len(generations)} messages generated, {AT_ONCE} at once: "
+        f"{mean(one.tokens for one in generations):.0f} tokens each, "
+        f"{sum(one.is_whole for one in generations)} whole."
+    )
+    busy, idle = median(results.load.busy), median(results.load.idle)
+    low, high = interval_of_ratio(results.load.busy, results.load.idle)
+    yield (
+        f"Instant turns while {AT_ONCE} clients have replies generated ("
+        f"{results.load.generating:.1f} under way), against idle: {busy / idle:.2f} times "
+        f"({low:.2f}–{high:.2f}), {_duration(busy)} and {_duration(idle)}, medians."
+    )
+    routes = ", ".join(f"{count} {route}" for route, count in live.routes.items())
+    yield (
+        f"{live.messages} messages really answered ({routes}), against their replay: mean latency "
+        f"{_duration(live.live.seconds)} and {_duration(live.replayed.seconds)}, CPU "
+        f"{_duration(live.live.cpu_seconds)} and {_duration(live.replayed.cpu_seconds)} a message."
+    )
+    training = results.training_seconds
+    before = "trained before" if training is None else f"training {training:.0f} s"
+    yield (
+        f"{before}, the rest {results.seconds:.0f} s; {platform.machine()}, Python "
+        f"{platform.python_version()}; a CPU hour at {results.price:g}. In brackets: 95 %, "
+        "bootstrap; in parentheses: Clopper-Pearson's bound, one-sided."
+    )
+
+
+def _headlines(results: Results, gate: Gate) -> Iterator[str]:
+    yield ""
+    for mix in results.mixes:
+        ours, alone = mix.ours, mix.outcomes[0]
+        oracle = next(one for one in mix.outcomes if one.arm == "oracle")
+        yield (
+            f"{mix.in_scope:.0%} in scope: saving {ours.saving:.2f}× (oracle {oracle.saving:.2f}×, "
+            f"{ours.kept:.2f} of its saving kept); gate: {_verdict(mix, ours, gate)}; against the "
+            f"generator alone: latency {_duration(alone.cost.seconds)} → "
+            f"{_duration(ours.cost.seconds)}, CPU-s of 1,000 messages "
+            f"{THOUSAND * alone.cost.cpu_seconds:,.0f} → {THOUSAND * ours.cost.cpu_seconds:,.0f}, "
+            f"ending well {alone.well:.1%} → {ours.well:.1%}"
+        )
+    for reason in void(results.mixes, gate):
+        yield f"VOID: {reason}"
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} [{interval[0]:.2f}–{interval[1]:.2f}]"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _percentiles(seconds: Sequence[float]) -> list[float]:
+    found: list[float] = np.quantile(seconds, (0.5, 0.95)).tolist()
+    return found
+
+
+def picture(results: Results, gate: Gate) -> str:
+    """An SVG file, on white."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    file = io.StringIO()
+    description = "What each router saves of what an oracle saves, and how long each route takes"
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context(DRAWING | {"svg.hashsalt": description}):
+        figure = Figure(figsize=(7.5, 7.5), layout="constrained")
+        upper, lower = figure.subplots(2, 1, height_ratios=[4, 3])
+        _draw_kept(upper, results.mixes, gate)
+        _draw_routes(lower, results.by_route())
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for colour, name in PAGE_COLOURS.items():
+        svg = svg.replace(colour, STANDALONE[name])
+    opening = f'<svg role="img" aria-label="{escape(description)}" style="background: #fff" '
+    return re.sub(r"<svg ", opening, svg, count=1)
+
+
+def _draw_kept(axes: "Axes", mixes: Sequence[Mix], gate: Gate) -> None:
+    arms = [one.arm for one in mixes[0].outcomes if one.arm != "generator only"]
+    height = 0.8 / len(mixes)
+    for number, mix in enumerate(mixes):
+        for one in mix.outcomes:
+            if one.arm not in arms:
+                continue
+            place = arms.index(one.arm) - 0.4 + (number + 0.5) * height
+            verdict = _verdict(mix, one, gate)
+            is_good = verdict == "holds"
+            axes.barh(
+                place,
+                one.kept,
+                0.85 * height,
+                color=MAIN if is_good else "none",
+                edgecolor=MAIN if is_good else MUTED,
+                linewidth=0.8,
+            )
+            axes.plot(one.interval, [place, place], color=INK, linewidth=1)
+            said = f"{mix.in_scope:.0%} in scope: {one.kept:.2f}"
+            said += "" if is_good else f", {one.wrong_share:.0%} wrong"
+            said += ", uncertified" if verdict == "uncertified" else ""
+            axes.text(
+                max(one.interval[1], one.kept) + 0.015, place, said,
+                va="center", fontsize=9, color=INK if is_good else MUTED,
+            )  # fmt: skip
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set(ylim=(len(arms) - 0.4, -0.6), xlim=(0, None))
+    axes.set(xlabel="generator calls saved, of those that an oracle saves (filled: the gate holds)")
+    axes.grid(visible=False, axis="y")
+
+
+def _draw_routes(axes: "Axes", routes: Mapping[str, Sequence[float]]) -> None:
+    for place, (name, seconds) in enumerate(routes.items()):
+        p50, p95 = (1000 * one for one in _percentiles(seconds))
+        colour = OTHER if name.startswith("generated") else MAIN
+        axes.plot([p50, p95], [place, place], color=colour, linewidth=2)
+        axes.plot([p50], [place], "o", color=colour)
+        axes.plot([p95], [place], "|", color=colour, markersize=9)
+    axes.set_yticks(range(len(routes)), routes)
+    axes.set(ylim=(len(routes) - 0.5, -0.5), xscale="log")
+    axes.set(xlabel="milliseconds, median to 95th percentile")
+    axes.grid(visible=False, axis="y")
