@@ -185,7 +185,7 @@ def test_the_tables_say_void_and_the_picture_is_one() -> None:
     assert "VOID: 60% in scope" in said
     assert "2.00 times" in said
     root = ElementTree.fromstring(picture(results, Gate()))
-    assert "60% in scope: 1.33, 25% wrong" in "".join(root.itertext())
+    assert "60%: 1.33, 25.0% wrong" in "".join(root.itertext())
     assert results.to_json(Gate())["void"]
 
 
