@@ -91,7 +91,7 @@ class Gate:
     most_wrong: float = 0.05
     """Of the instant answers; it must be shown, not only be so."""
     error: float = 0.05
-    most_lost: float = 0.03
+    most_lost: float = 0.05
     """Of all messages, how many fewer may end well than with the generator alone."""
 
 

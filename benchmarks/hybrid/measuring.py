@@ -34,10 +34,10 @@ def record(
     """For as long as there is time, blocks of messages in and out of scope in turn, so that what
     else the machine does meets both alike. A block's CPU is divided evenly."""
     generations: list[Generation] = []
-    until = time.monotonic() + seconds
     with ThreadPoolExecutor(AT_ONCE) as pool:
         post_all(service, inside[-AT_ONCE:], pool)  # loads the network, and is forgotten
         service.find_generator()
+        until = time.monotonic() + seconds
         for start in range(0, min(len(inside), len(outside)) - AT_ONCE, AT_ONCE):
             for messages in (inside, outside):
                 block = messages[start : start + AT_ONCE]

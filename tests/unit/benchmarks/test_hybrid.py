@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from benchmarks.hybrid.__main__ import Data, main, without_a_router
+from benchmarks.hybrid.__main__ import main
+from benchmarks.hybrid.bench import without_a_router
+from benchmarks.hybrid.data import Data
 from benchmarks.hybrid.figures import (
     OURS,
     Arm,
