@@ -24,7 +24,7 @@ from generator.teaching.writer_network import WriterShape
 
 Stored = dict[str, NDArray[Any]]
 
-FEWEST_TIMES = 2
+FEWEST_TIMES = 3
 """A token that was counted less often is left out."""
 LAYER_MATRICES = ("query", "key", "value", "output", "up", "down")
 LAYER_NORMS = ("attention", "inner")
