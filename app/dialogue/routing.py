@@ -165,10 +165,10 @@ class RoutingPolicy:
         ranking = prediction.ranking
         if is_sure:
             route, cause = Route.INSTANT, Cause.CONFIDENT
-        elif continuation and continuation.probability >= self.follow_up_threshold:
-            route, cause, ranking = Route.GENERATE, Cause.FOLLOW_UP, continuation.topics
         else:
             route, cause = self._route_unsure(prediction, state)
+            if continuation and self._follows(continuation, prediction, route):
+                route, cause, ranking = Route.GENERATE, Cause.FOLLOW_UP, continuation.topics
         return Decision(
             route=route,
             cause=cause,
@@ -189,6 +189,12 @@ class RoutingPolicy:
         return Decision(
             Route.INSTANT, Cause.CHOSEN, intent, 1.0, threshold, 1.0, assurance=1.0, basis=basis
         )
+
+    def _follows(self, continuation: Continuation, prediction: Prediction, route: Route) -> bool:
+        """Where two intents are close the topic tells which, if it is one of them."""
+        rivals = [one.intent for one in prediction.ranking[:2]]
+        may_be_meant = route is not Route.CLARIFY or continuation.topics[0].intent in rivals
+        return may_be_meant and continuation.probability >= self.follow_up_threshold
 
     def _judge(self, prediction: Prediction, grounds: Grounds) -> tuple[Basis, float, float, bool]:
         """The basis and its threshold, what has to reach it, and whether it does."""

@@ -1,6 +1,6 @@
 """The process of the local generator killed with kill -9 while it writes: no turn goes silent.
 
-TWOFOLD_GENERATOR_KILLS=100 repeats what one reads in the README; five are enough for each day.
+TWOFOLD_GENERATOR_KILLS=100 repeats what one reads in the README; three are enough for each day.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from generator.local.generator import LocalGenerator
 from generator.local.random_network import write_random_network
 from tests.integration.conftest import serving
 
-KILLS = int(os.environ.get("TWOFOLD_GENERATOR_KILLS", "5"))
+KILLS = int(os.environ.get("TWOFOLD_GENERATOR_KILLS", "3"))
 LOADING_SECONDS = 240.0
 
 

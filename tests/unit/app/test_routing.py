@@ -208,10 +208,12 @@ def test_what_was_said_before_makes_no_answer_instant_and_takes_none_away(
 def test_an_unsure_message_that_goes_on_is_about_the_last_topic_and_generated(
     given_prediction: Prediction, state: DialogueState, continuation: Continuation
 ) -> None:
-    decision = RoutingPolicy(instant_threshold=1.1).choose(
-        given_prediction, state, continuation=continuation
-    )
+    policy = RoutingPolicy(instant_threshold=1.1)
+    decision = policy.choose(given_prediction, state, continuation=continuation)
     goes_on = continuation.probability >= RoutingPolicy().follow_up_threshold
+    if policy.choose(given_prediction, state).route is Route.CLARIFY:
+        rivals = [one.intent for one in given_prediction.ranking[:2]]
+        goes_on = goes_on and continuation.topics[0].intent in rivals
     assert (decision.cause is Cause.FOLLOW_UP) == goes_on
     if goes_on:
         assert decision.route is Route.GENERATE
@@ -235,6 +237,19 @@ def test_a_decision_of_an_older_release_had_a_fixed_threshold() -> None:
 def test_two_close_intents_make_it_ask_back() -> None:
     decision = RoutingPolicy().choose(CLOSE, DialogueState())
     assert (decision.route, decision.cause) == (Route.CLARIFY, Cause.CLOSE_INTENTS)
+
+
+def test_the_topic_decides_between_close_intents_only_if_it_is_one_of_them() -> None:
+    best, second = (one.intent for one in CLOSE.ranking[:2])
+    for topic, route in (
+        (best, Route.GENERATE),
+        (second, Route.GENERATE),
+        ("greet", Route.CLARIFY),
+    ):
+        going_on = Continuation(0.9, (RankedIntent(topic, 0.8),))
+        decision = RoutingPolicy().choose(CLOSE, DialogueState(), continuation=going_on)
+        assert decision.route is route
+        assert (decision.cause is Cause.FOLLOW_UP) == (route is Route.GENERATE)
 
 
 def test_a_weak_runner_up_is_no_rival() -> None:
