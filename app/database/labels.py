@@ -1,6 +1,7 @@
 """What turns were about: what users say of it by choosing, and what operators decide."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -58,13 +59,11 @@ def suggest(connection: Connection, choice: Turn) -> None:
         .join_from(asked, intents_table, intents_table.c.name == intent)
         .where(asked.c.route == "clarify")
     )
-    try:
-        with connection.begin_nested():
-            connection.execute(
-                insert(labels).from_select(["turn_id", "source", "intent_id", "given_at"], row)
-            )
-    except IntegrityError:
-        pass  # the intent is being deleted: no reason to lose what the user said
+    # The intent may be deleted at this moment: no reason to lose what the user said.
+    with suppress(IntegrityError), connection.begin_nested():
+        connection.execute(
+            insert(labels).from_select(["turn_id", "source", "intent_id", "given_at"], row)
+        )
 
 
 def decide(

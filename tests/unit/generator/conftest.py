@@ -8,8 +8,10 @@ import pytest
 from generator.closing import close
 from generator.interface import Piece
 from generator.seq2seq.artifact import Seq2Seq
+from generator.teaching.lesson import Field, read_answers
 
 from .plant_talk import SMALL, plant_talk
+from .small_lessons import write_answers, write_base
 
 TALK = [
     "the parcel arrives on monday and the driver calls you before noon",
@@ -200,3 +202,19 @@ async def collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of eight invented places, to teach with."""
+    return write_answers(tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory, answers: Path) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"), answers)
+
+
+@pytest.fixture(scope="session")
+def fields(answers: Path) -> list[Field]:
+    return read_answers(answers)
