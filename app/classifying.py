@@ -4,13 +4,16 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from intent.interface import IntentClassifier, Prediction
 
 LARGEST_BATCH = 64
+
+LoadClassifier = Callable[[bytes], IntentClassifier]
+"""From the bytes of an artefact; raises IntentError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,43 @@ def start_over(
 
 
 @cli.command()
+def recalibrate(
+    even_uncertified: Annotated[
+        bool,
+        typer.Option("--even-uncertified", help="Serve it also where it certifies nothing."),
+    ] = False,
+) -> None:
+    """Count the live version's certificate on the labelled sample of turns, and serve it.
+
+    The sample is drawn and labelled at /admin#review/sample; exit status 1 where its labels do
+    not bear the promise out, and then nothing changes. Undo with a roll-back.
+    """
+    import asyncio
+
+    from app.main import load_classifier
+    from app.recalibration import Recalibrator
+    from intent.terminal import certificate_summary
+
+    promise = _settings().promise
+    with _database() as database:
+        recalibrator = Recalibrator(database, load_classifier, promise)
+        found = asyncio.run(recalibrator.recalibrate(by="cli", even_uncertified=even_uncertified))
+    typer.echo(certificate_summary(found.certificate))
+    if found.unknown:
+        typer.echo(
+            f"{found.unknown} messages of intents that this version does not know count as out of "
+            "scope; train another for them"
+        )
+    if found.model_version is not None:
+        typer.echo(f"version {found.model_version} is live")
+        return
+    typer.echo("nothing was changed")
+    if found.more:
+        typer.echo(f"label about {found.more} more: enlarge the sample at /admin#review/sample")
+    raise typer.Exit(1)
+
+
+@cli.command()
 def erase(
     owner: Annotated[
         str | None, typer.Option(help="Everything of this owner: key:<id> or guest:<id>.")

@@ -2,24 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Connection
 
-from app.classifying import ClassifierThread
+from app.classifying import ClassifierThread, LoadClassifier
 from app.database import assistant, drift, model_versions
 from app.database.database import Database
 from app.dialogue.chatbot import Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import Grounds
 from app.errors import TwofoldError
+from intent.certificate import certify
 from intent.interface import Certificate, IntentClassifier, IntentError, Promise
 
 POLL_SECONDS = 1.0
 
-LoadClassifier = Callable[[bytes], IntentClassifier]
 _Loaded = tuple[IntentClassifier, Certificate]
 
 log = structlog.get_logger(__name__)
@@ -98,9 +97,8 @@ class LiveAssistant:
         """Load a version without serving it; a promotion that follows finds it ready.
 
         Raises DamagedArtifact when it could not be served, NotFound when it is not there."""
-        data = await self._database.read(lambda c: model_versions.artifact(c, number))
         try:
-            self._tried = number, await asyncio.to_thread(self._load_certified, data)
+            self._tried = number, await self._load_certified(number)
         except IntentError as error:
             raise model_versions.DamagedArtifact(
                 f"model version {number} cannot be loaded; train again"
@@ -124,9 +122,17 @@ class LiveAssistant:
                     self._refused_epoch = live.epoch
             self._snapshot = _Snapshot(*served, number, epoch, replies, revision, usual)
 
-    def _load_certified(self, data: bytes) -> _Loaded:
+    async def _load_certified(self, number: int) -> _Loaded:
+        version, data = await self._database.read(
+            lambda c: (model_versions.get(c, number), model_versions.artifact(c, number))
+        )
+        return await asyncio.to_thread(self._certified, version, data)
+
+    def _certified(self, version: model_versions.ModelVersion, data: bytes) -> _Loaded:
         classifier = self._load(data)
-        return classifier, classifier.certify(self._promise)
+        if version.network_of is None:
+            return classifier, classifier.certify(self._promise)
+        return classifier, certify(model_versions.counted(version), self._promise)
 
     async def _load_version(self, number: int | None) -> _Loaded | None:
         if number is None:
@@ -135,12 +141,11 @@ class LiveAssistant:
         if tried is not None and tried[0] == number:
             return tried[1]
         try:
-            data = await self._database.read(lambda c: model_versions.artifact(c, number))
-            loaded = await asyncio.to_thread(self._load_certified, data)
+            loaded = await self._load_certified(number)
         except (IntentError, model_versions.DamagedArtifact) as error:
             log.error("model version refused", model_version=number, error=str(error))
             return None
-        log.info("model version live", model_version=number, bytes=len(data))
+        log.info("model version live", model_version=number)
         return loaded
 
     async def _follow(self) -> None:

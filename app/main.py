@@ -24,6 +24,7 @@ from app.api import (
     model_versions,
     proof,
     review,
+    samples,
     sessions,
     training_jobs,
     turns,
@@ -33,6 +34,7 @@ from app.api.dependencies import Services
 from app.api.door import Door, declared_routes
 from app.api.key_ring import KeyRing
 from app.api.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from app.classifying import LoadClassifier
 from app.database import api_keys
 from app.database.database import Database, sqlite_has_wal_reset_bug
 from app.database.erasure import Retention
@@ -44,10 +46,11 @@ from app.drift_watch import DriftWatch
 from app.eraser import Eraser
 from app.errors import ConfigurationError
 from app.lanes import PeopleFirst
-from app.live import LiveAssistant, LoadClassifier
+from app.live import LiveAssistant
 from app.pages import routes as pages
 from app.passage_index import PassageIndex
 from app.reanswering import Reanswerer
+from app.recalibration import Recalibrator
 from app.secret import accepted_secrets
 from app.settings import Settings
 from app.training_runner import TrainingLimits, TrainingRunner
@@ -69,6 +72,7 @@ ROUTERS = (
     assistant.router,
     intents.router,
     review.router,
+    samples.router,
     training_jobs.router,
     model_versions.router,
     documents.router,
@@ -186,6 +190,7 @@ async def running(
             eraser,
             keys,
             admission,
+            Recalibrator(database, load, settings.promise),
         )
     finally:
         for task in tasks:

@@ -359,6 +359,7 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
         eraser=unused,
         keys=cast(Any, Known()),
         admission=Admission(settings, idle, TurnPlaces()),
+        recalibrator=unused,
     )
     app.state.declared = declared_routes(app)
     yield

@@ -33,18 +33,29 @@ CONFIDENCE_EDGES = (
     *(0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999),
 )
 """Of the bins that confidences are counted in, an edge belonging to the bin above it."""
-BASES = ("held_out", "given", "cross_fitted")
-"""Kept from a network's training; given beside it; or each utterance judged by a network that
-was trained without it, which is not quite the one that is served."""
+REVIEWED = "reviewed"
+BASES = ("held_out", "given", "cross_fitted", REVIEWED)
+"""Kept from a network's training; given beside it; each utterance judged by a network that
+was trained without it, which is not quite the one that is served; or a random sample of what
+people said to the network, labelled by operators."""
 DIVISIONS = 60
 SET_ASIDE = 0.05
 """Of the allowed error, for not knowing which share of in-scope messages is answered."""
 LEAST_TAIL, GREATEST_TAIL = 1e-300, 1 - 1e-12
 COMFORT = 0.05
 """Of the allowed error: the first threshold tried is expected to pass with no more than this."""
+EASE = 0.1
+"""The same where it is planned how many messages to label: with less certainty, as a sample of
+the traffic costs its operator minutes."""
+FIRST_TRY = 0.75
+"""Of the allowed error, for the first test of a sample; of what is left, the same for a test of
+more of it, and so on: all together they spend no more than is allowed."""
+SURELY_FEWER = 0.01
+"""So rarely is a sample taken to have fewer in scope than promised though it has not."""
 GROWTH_STEP = 1.2
 MOST_EXAMPLES = 20_000
 """More are not asked for."""
+FEWEST_SAMPLED = 50
 SHARES = (0.95, 0.98, 0.99, 1.0)
 
 
@@ -81,9 +92,20 @@ class Calibration:
     confidences: tuple[tuple[int, ...], ...] = ()
     """How many there were in each bin: of the utterances in scope, those that the network calls
     in scope and those that it does not, then of the others the same. None in older files."""
+    tries: int = 0
+    """The how-manieth test of a growing sample this is; 0 where there can be only one."""
+    unclear: int = 0
+    """See `Certificate`; counted in `inside` and in `outside`."""
+    period: tuple[str, ...] = ()
+
+    @property
+    def utterances(self) -> int:
+        return self.inside + self.outside - self.unclear
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **asdict(self)}))
+        if self.basis != REVIEWED:  # an older release reads what is the same as then
+            del plain["tries"], plain["unclear"], plain["period"]
         return plain
 
     @classmethod
@@ -110,8 +132,9 @@ class Calibration:
         counts = (self.answered, self.wrong, self.let_through)
         whole = (*self.answered, *self.wrong, *self.let_through, *self.in_scope)
         whole += (self.inside, self.outside, self.all_wrong, self.intents)
-        whole += (self.seen, self.contradictory)
-        if self.basis not in BASES or len(self.in_scope) != 2:
+        whole += (self.seen, self.contradictory, self.tries, self.unclear)
+        is_period = len(self.period) in (0, 2) and all(isinstance(one, str) for one in self.period)
+        if self.basis not in BASES or len(self.in_scope) != 2 or not is_period:
             raise ValueError("a calibration of no known kind")
         if any(type(one) is not int or one < 0 for one in whole):
             raise ValueError("a calibration that counts no utterances")
@@ -134,6 +157,7 @@ class Calibration:
             (self.all_wrong, self.inside),
             (self.in_scope[0], self.inside),
             (self.in_scope[1], self.outside),
+            (self.unclear, min(self.inside, self.outside)),
         ):
             if count > of:
                 raise ValueError("a calibration that counts more than there is")
@@ -154,7 +178,7 @@ def certify(counted: Calibration | None, promise: Promise) -> Certificate:
     and where nothing could be kept apart there are none."""
     if counted is None or not counted.inside:
         return Certificate(promise, doubt=Doubt.NOTHING_UNSEEN)
-    points = _passed(counted, promise)
+    points = _passed(counted, _held_to(promise, counted.tries))
     certificate = Certificate(
         promise,
         points=points,
@@ -162,12 +186,55 @@ def certify(counted: Calibration | None, promise: Promise) -> Certificate:
         basis=counted.basis,
         inside=counted.inside,
         outside=counted.outside,
+        unclear=counted.unclear,
+        period=counted.period,
         curve=risk_coverage(counted, promise),
         augrc=augrc(counted, promise),
     )
     if counted.intents < 2:
         return replace(certificate, points=(), doubt=Doubt.ONE_INTENT)
+    if counted.basis == REVIEWED and _has_fewer_in_scope(counted, promise.least_in_scope):
+        return replace(certificate, points=(), doubt=Doubt.FEWER_IN_SCOPE)
     return certificate if points else _doubted(counted, certificate)
+
+
+@lru_cache(maxsize=16)
+def messages_needed(expected: Sequence[Shares], promise: Promise, *, tries: int = 1) -> int | None:
+    """So many sampled messages, of which just the promised share is in scope, should certify one
+    of the thresholds that are `expected` to do this. None: no number that anybody would label."""
+    held = _held_to(promise, tries)
+    messages = float(FEWEST_SAMPLED)
+    while messages <= MOST_EXAMPLES:
+        inside = round(messages * promise.least_in_scope)
+        outside = math.ceil(messages) - inside
+        for answered, wrong, let_through in expected:
+            p = p_value(
+                held,
+                inside=inside,
+                answered=round(answered * inside),
+                wrong=round(wrong * inside),
+                outside=outside,
+                let_through=round(let_through * outside),
+            )
+            if p <= EASE * (1 - held.confidence):
+                return math.ceil(messages)
+        messages *= GROWTH_STEP
+    return None
+
+
+def _held_to(promise: Promise, tries: int) -> Promise:
+    """With the confidence that a test of so many has to reach for all of them to keep theirs."""
+    if not tries:
+        return promise
+    error = (1 - promise.confidence) * FIRST_TRY * (1 - FIRST_TRY) ** (tries - 1)
+    return replace(promise, confidence=1 - error)
+
+
+def _has_fewer_in_scope(counted: Calibration, least: float) -> bool:
+    """In a sample of the traffic what is in scope is a share of it, too; the benefit of the doubt
+    goes to what is unclear."""
+    tail = at_most(counted.inside, counted.utterances, np.array([least]))[0]
+    return bool(tail <= SURELY_FEWER)
 
 
 def p_value(
@@ -299,7 +366,8 @@ def _let_through(counted: Calibration, place: int) -> float:
 
 def _doubted(counted: Calibration, certificate: Certificate) -> Certificate:
     """Why there is no point, and what would make one."""
-    promise = certificate.promise
+    # A sample that grows is tested once more, and more strictly.
+    promise = _held_to(certificate.promise, counted.tries and counted.tries + 1)
     lower = [one for one in SHARES if one > promise.least_in_scope]
     certifiable = (one for one in lower if _passed(counted, replace(promise, least_in_scope=one)))
     share = next(certifiable, None)

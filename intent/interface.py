@@ -119,6 +119,7 @@ class Doubt(StrEnum):
     NO_OUT_OF_SCOPE = "no_out_of_scope"  # in-scope traffic alone would be certified
     TOO_FEW = "too_few"
     TOO_MANY_WRONG = "too_many_wrong"  # more utterances like these would not help
+    FEWER_IN_SCOPE = "fewer_in_scope"  # of a sample of the traffic than the promise is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,11 @@ class Certificate:
     outside: int = 0
     """Calibration utterances in and out of scope."""
     doubt: Doubt | None = None
+    unclear: int = 0
+    """Sampled messages of which nobody could tell what they are about: each counts against the
+    promise on both sides, as wrong in scope and as answered out of it."""
+    period: tuple[str, ...] = ()
+    """Days from and to which sampled messages were asked; empty for a training's utterances."""
     missing_inside: int | None = None
     missing_outside: int | None = None
     """How many more would do, if they turn out as those at hand; None where no number would."""

@@ -49,6 +49,7 @@ def summary(evaluation: "Evaluation") -> str:
 BASES = {
     "held_out": "kept from training",
     "given": "given for it",
+    "reviewed": "drawn by chance from what people said, and labelled",
     "cross_fitted": "each judged by a network trained without it, not by the one that is served",
 }
 DOUBTS = {
@@ -59,6 +60,8 @@ DOUBTS = {
     "too_few": "too few calibration utterances",
     "too_many_wrong": "too many answers are wrong at every threshold, and more calibration "
     "utterances would not change it; allow more, or mend the examples",
+    "fewer_in_scope": "fewer of the sampled messages are in scope than it is promised for; set "
+    "TWOFOLD_LEAST_IN_SCOPE to what is true of yours, or teach what they ask for",
 }
 
 
@@ -87,10 +90,15 @@ def certificate_summary(certificate: "Certificate") -> str:
             share = certificate.certifiable_from
             lines.append(f"it could be promised where {share:.0%} of the messages are in scope")
     if certificate.basis:
+        asked = f", asked from {' to '.join(certificate.period)}" if certificate.period else ""
         lines.append(
             f"counted on {certificate.inside:,} utterances in scope and {certificate.outside:,} "
-            f"out of scope, {BASES[certificate.basis]}; AUGRC {certificate.augrc:.4f}"
+            f"out of scope, {BASES[certificate.basis]}{asked}; AUGRC {certificate.augrc:.4f}"
         )
+        if certificate.unclear:
+            lines.append(
+                f"{certificate.unclear:,} that nobody could judge count on both sides, as wrong"
+            )
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intent.artifact import Artifact
-from intent.certificate import CONFIDENCE_EDGES, Calibration, Shares
+from intent.certificate import CONFIDENCE_EDGES, REVIEWED, Calibration, Shares
 from intent.classifier import GRUClassifier
 from intent.data import Example, TrainingSet
 from intent.interface import Prediction
@@ -29,6 +29,8 @@ USUALLY_EXPECTED: tuple[Shares, ...] = tuple(
     for step in (n / (len(USUAL) - 1) for n in range(len(USUAL)))
 )
 """As on the three public sets, roughly; that it is off costs answers, and never the promise."""
+UNCLEAR = ""
+"""No intent has this name, so whatever is predicted for it is wrong."""
 FEWEST_TO_CHOOSE = 100
 FEWEST_WRONG = 3
 MOST_WRONG = 0.2
@@ -108,6 +110,36 @@ class ThresholdPlan:
             seen=seen,
             contradictory=_contradictory(examples),
             confidences=tuple(map(tuple, confidences)),
+        )
+
+    def count_sample(
+        self,
+        sampled: Judged,
+        unclear: Sequence[Prediction],
+        *,
+        period: tuple[str, str],
+        tries: int,
+    ) -> Calibration:
+        """Messages as they were drawn: what was said twice counts twice, and what the network was
+        trained on counts, too, since people go on saying both.
+
+        An `unclear` one counts for what it would be at worst, on both sides: as wrong in scope,
+        and as answered out of scope at whatever threshold."""
+        data, inside, outside = sampled
+        nothing = (Example("", UNCLEAR),) * len(unclear)
+        both = (
+            replace(data, examples=(*data.examples, *nothing)),
+            (*inside, *unclear),
+            (*outside, *(replace(one, assurance=1.0) for one in unclear)),
+        )
+        counted = self.count([both], basis=REVIEWED)
+        return replace(
+            counted,
+            intents=len({example.intent for example in data.examples}),
+            contradictory=_contradictory(data.examples),
+            unclear=len(unclear),
+            period=period,
+            tries=tries,
         )
 
     def assurance(self, prediction: Prediction) -> float:

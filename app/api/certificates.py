@@ -27,9 +27,14 @@ class Certificate(Out):
     """The loosest certified threshold, and what was counted there: shares of the calibration
     utterances in scope and out of it that it answers, and of its answers that are wrong."""
     basis: str | None
-    """`held_out`, `given` or `cross_fitted`: where the calibration utterances come from."""
+    """`held_out`, `given` or `cross_fitted`, from a training; or `reviewed`, a random sample of
+    turns: where the calibration utterances come from."""
+    period: list[str]
+    """Days from and to which reviewed turns were asked; empty for a training's utterances."""
     inside: int
     outside: int
+    unclear: int
+    """Of which nobody could tell what they are about: each counts on both sides, as wrong."""
     doubt: Doubt | None
     """Why nothing is certified."""
     missing_inside: int | None

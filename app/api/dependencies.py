@@ -12,6 +12,7 @@ from app.database.database import Database
 from app.dialogue.chatbot import Chatbot
 from app.eraser import Eraser
 from app.live import LiveAssistant
+from app.recalibration import Recalibrator
 from app.settings import Settings
 from app.training_runner import TrainingRunner
 from app.turn_runner import TurnRunner
@@ -31,6 +32,7 @@ class Services:
     eraser: Eraser
     keys: KeyRing
     admission: Admission
+    recalibrator: Recalibrator
 
     @property
     def secret(self) -> bytes:

@@ -1,19 +1,18 @@
 """Model versions: what was trained, which one is live, promote and roll back."""
 
 import asyncio
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import StrictInt
+from pydantic import Field, StrictInt
 
 from app.api.auth import Admin, admin
 from app.api.certificates import WholeCertificate
 from app.api.dependencies import App, In, Out
 from app.api.strict_json import StrictRoute
 from app.database import model_versions
-from intent.certificate import Calibration, certify
+from intent.certificate import certify
 from intent.interface import Promise
 
 router = APIRouter(
@@ -39,6 +38,8 @@ class Version(Out):
     certificate: WholeCertificate
     """For the promise in the settings, which is what instant answers are held to."""
     training_job: str | None
+    network_of: int | None
+    """The version whose network this is, calibrated anew on a sample of turns."""
 
 
 class VersionList(Out):
@@ -55,6 +56,24 @@ class Promotion(In):
 class Live(Out):
     live: int | None
     epoch: int
+
+
+class Recalibration(In):
+    expected_epoch: StrictInt | None = None
+    """Refuse (409) if somebody promoted another version since this epoch."""
+    even_uncertified: Annotated[bool, Field(strict=True)] = False
+    """Serve it also where it certifies nothing: then the fixed, safe threshold counts."""
+
+
+class Recalibrated(Out):
+    certificate: WholeCertificate
+    live: int | None
+    """The new version that serves it; null: nothing was changed."""
+    epoch: int
+    more: int | None
+    """Where too few were labelled: how many more would do, if they turn out as these."""
+    unknown: int
+    """Labels of intents that this network does not know, counted as out of scope."""
 
 
 @router.get("")
@@ -101,6 +120,28 @@ async def roll_back(promotion: Promotion, principal: Admin, app: App) -> Live:
     return await _switch(app, live)
 
 
+@router.post("/recalibrate")
+async def recalibrate(wanted: Recalibration, principal: Admin, app: App) -> Recalibrated:
+    """Count the live network's certificate anew on the sample of `/admin/sample`, all of which
+    must be labelled, and serve it as a version of its own; roll back to undo that. Nothing changes
+    where the labels do not bear the promise out, unless `even_uncertified`.
+
+    409: labels are missing, the sample has served, or somebody else was first."""
+    found = await app.recalibrator.recalibrate(
+        by=principal.owner,
+        expected_epoch=wanted.expected_epoch,
+        even_uncertified=wanted.even_uncertified,
+    )
+    await app.live.refresh()
+    return Recalibrated(
+        certificate=WholeCertificate.of(found.certificate),
+        live=found.model_version,
+        epoch=found.epoch,
+        more=found.more,
+        unknown=found.unknown,
+    )
+
+
 async def _switch(app: App, live: model_versions.Live) -> Live:
     await app.live.refresh()
     return Live(live=live.model_version, epoch=live.epoch)
@@ -109,9 +150,6 @@ async def _switch(app: App, live: model_versions.Live) -> Live:
 def _shown(
     version: model_versions.ModelVersion, live: model_versions.Live, promise: Promise
 ) -> Version:
-    counted = None
-    with suppress(ValueError):  # of an older release, or damaged: then nothing is certified
-        counted = Calibration.from_json(version.calibration)
     return Version(
         number=version.number,
         live=version.number == live.model_version,
@@ -122,6 +160,7 @@ def _shown(
         examples=version.examples,
         data_hash=version.data_hash,
         evaluation=dict(version.evaluation),
-        certificate=WholeCertificate.of(certify(counted, promise)),
+        certificate=WholeCertificate.of(certify(model_versions.counted(version), promise)),
         training_job=version.training_job_id,
+        network_of=version.network_of,
     )

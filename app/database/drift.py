@@ -84,7 +84,7 @@ def is_due(connection: Connection) -> bool:
     if number is None:
         return False
     last = connection.scalar(select(drift.c.looked_at).where(drift.c.model_version == number))
-    query = select(turns.c.id).where(_counts(number)).limit(FEWEST if last is None else STEP)
+    query = select(turns.c.id).where(read_by(number)).limit(FEWEST if last is None else STEP)
     if last is not None:
         query = query.where(turns.c.created_at > last)
     count = connection.scalar(select(func.count()).select_from(query.subquery()))
@@ -101,7 +101,7 @@ def look(connection: Connection, promise: Promise) -> Look | None:
     looks = before.looks + 1 if before else 1
     version = model_versions.get(connection, number)
     window, decisions = _window(connection, number)
-    counted = _counted(version.calibration)
+    counted = model_versions.counted(version)
     found: Drift | None = None
     if counted is not None and comparable(counted) and window.messages >= FEWEST:
         answered = _answered(counted, decisions)
@@ -141,11 +141,11 @@ def _window(connection: Connection, number: int) -> tuple[Window, list[dict[str,
         decision
         for decision in connection.scalars(
             select(turns.c.decision)
-            .where(_counts(number))
+            .where(read_by(number))
             .order_by(turns.c.created_at.desc(), turns.c.id.desc())
             .limit(WINDOW)
         )
-        if _is_alone(decision)
+        if stands_alone(decision)
     ]
     confidences = [0] * (len(CONFIDENCE_EDGES) + 1)
     for one in decisions:
@@ -154,7 +154,7 @@ def _window(connection: Connection, number: int) -> tuple[Window, list[dict[str,
     return Window(tuple(confidences), called_in_scope, _instant(decisions)), decisions
 
 
-def _is_alone(decision: dict[str, Any]) -> bool:
+def stands_alone(decision: dict[str, Any]) -> bool:
     """As the calibration's messages are: not picked from options, no follow-up. Decisions of
     older releases do not say what the network made of the scope."""
     goes_on = (decision.get("goes_on") or 0.0) >= GOES_ON
@@ -193,12 +193,6 @@ def _answered(counted: Calibration, decisions: list[dict[str, Any]]) -> Shares |
     return None
 
 
-def _counted(stored: Mapping[str, Any] | None) -> Calibration | None:
-    try:
-        return Calibration.from_json(stored)
-    except ValueError:  # of an older release, or none
-        return None
-
-
-def _counts(number: int) -> ColumnElement[bool]:
-    return (turns.c.model_version == number) & turns.c.route.is_not(None)
+def read_by(*numbers: int) -> ColumnElement[bool]:
+    """Turns that one of these versions has decided on."""
+    return turns.c.model_version.in_(numbers) & turns.c.route.is_not(None)

@@ -27,6 +27,7 @@ from app.database.tables import (
     model_versions,
     now,
     reanswers,
+    sampled_turns,
     training_jobs,
     turns,
 )
@@ -38,6 +39,7 @@ CONVERSATIONS_AT_ONCE = 100
 GIVEN_UP = 600.0
 """Seconds after which another replica ends what one has begun."""
 
+_TABLES = ("conversations", "turns", "examples", "reanswers", "labels", "sampled_turns")
 _DAY = 86_400.0
 _IS_OPEN = turns.c.status.in_(("accepted", "generating"))
 
@@ -254,7 +256,10 @@ def settle(connection: Connection, erasure_id: str) -> list[int]:
     learned = list(
         connection.scalars(
             select(model_versions.c.number)
-            .where(model_versions.c.created_at >= erasure.examples_since)
+            .where(
+                model_versions.c.created_at >= erasure.examples_since,
+                model_versions.c.network_of.is_(None),
+            )
             .order_by(model_versions.c.number)
         )
     )
@@ -303,7 +308,7 @@ def _begin(
             owner_digest=None if owner is None else digest(owner),
             owner=owner if kind is Kind.OWNER else None,
             requested_by=by,
-            rows=dict.fromkeys(("conversations", "turns", "examples", "reanswers", "labels"), 0),
+            rows=dict.fromkeys(_TABLES, 0),
             model_versions=[],
             started_at=now(),
         )
@@ -358,6 +363,11 @@ def _take_out(connection: Connection, conversation_ids: Sequence[str]) -> _Taken
         "reanswers": answered_again.rowcount,
         "labels": connection.execute(
             delete(labels).where(labels.c.turn_id.in_(select(turns.c.id).where(their_turns)))
+        ).rowcount,
+        "sampled_turns": connection.execute(
+            delete(sampled_turns).where(
+                sampled_turns.c.turn_id.in_(select(turns.c.id).where(their_turns))
+            )
         ).rowcount,
         "turns": connection.execute(delete(turns).where(their_turns)).rowcount,
         "conversations": connection.execute(

@@ -1,11 +1,8 @@
 """What turns were about: what users say of it by choosing, and what operators decide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, insert, literal, select
@@ -23,20 +20,6 @@ from intent.interface import OUT_OF_SCOPE
 class Source(StrEnum):
     USER = "user"
     OPERATOR = "operator"
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A turn that an operator has labelled."""
-
-    turn_id: str
-    text: str
-    label: str
-    predicted: str | None
-    decision: Mapping[str, Any]
-    """As `Decision.to_json` wrote it."""
-    given_by: str | None
-    asked_at: datetime
 
 
 def suggest(connection: Connection, choice: Turn) -> None:
@@ -134,37 +117,6 @@ def undo(connection: Connection, turn_id: str) -> None:
         delete(labels).where(labels.c.click == click).returning(labels.c.example_id)
     ).all()
     connection.execute(delete(examples).where(examples.c.id.in_([one for one in taken if one])))
-
-
-def labelled(connection: Connection, *, since: datetime, model_version: int) -> list[Labelled]:
-    """Turns since then that this version has read and an operator has labelled, oldest first; a
-    `label` is the intent's present name. Dismissed ones, and what users chose and nobody has
-    accepted, are not among them.
-
-    No fair sample of the traffic: operators label what the review queue puts first, which are the
-    turns that the network was unsure of."""
-    rows = connection.execute(
-        select(turns, intents_table.c.name.label("label"), labels.c.given_by)
-        .join(labels, (labels.c.turn_id == turns.c.id) & (labels.c.source == Source.OPERATOR))
-        .join(intents_table, intents_table.c.id == labels.c.intent_id)
-        .where(
-            turns.c.model_version == model_version,
-            turns.c.created_at >= since.timestamp(),
-        )
-        .order_by(turns.c.created_at, turns.c.id)
-    )
-    return [
-        Labelled(
-            turn_id=row.id,
-            text=row.text,
-            label=row.label,
-            predicted=row.intent,
-            decision=row.decision,
-            given_by=row.given_by,
-            asked_at=datetime.fromtimestamp(row.created_at, UTC),
-        )
-        for row in rows
-    ]
 
 
 def _id_of(connection: Connection, intent: str) -> str:

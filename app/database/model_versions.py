@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.database.tables import model_versions, now, promotions
 from app.errors import Conflict, NotFound
+from intent.certificate import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,14 @@ class ModelVersion:
     """What was counted on utterances that the network never saw."""
     training_job_id: str | None
     created_at: datetime
+    network_of: int | None
+    """The version whose network this one serves, with a calibration of its own; what is said of
+    the network is that version's."""
+
+    @property
+    def network(self) -> int:
+        """The number of the version that was trained."""
+        return self.network_of or self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +81,38 @@ def add(
     return int(key[0])
 
 
+def add_recalibrated(
+    connection: Connection, network: int, *, calibration: Mapping[str, Any]
+) -> int:
+    """The network of another version, whose artefact is not copied: an erasure rewrites only
+    that. Returns the number of the new version."""
+    added = connection.execute(
+        insert(model_versions).values(
+            artifact=b"",
+            sha256="",
+            size_bytes=0,
+            data_hash="",
+            intents=0,
+            examples=0,
+            evaluation={},
+            calibration=calibration,
+            created_at=now(),
+            network_of=network,
+        )
+    )
+    key = added.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
 def everything(connection: Connection) -> list[ModelVersion]:
     """Newest first."""
-    rows = connection.execute(_SELECT.order_by(model_versions.c.number.desc()))
+    rows = connection.execute(_SELECT.order_by(_OWN.c.number.desc()))
     return [_from_row(row) for row in rows]
 
 
 def get(connection: Connection, number: int) -> ModelVersion:
-    row = connection.execute(_SELECT.where(model_versions.c.number == number)).one_or_none()
+    row = connection.execute(_SELECT.where(_OWN.c.number == number)).one_or_none()
     if row is None:
         raise NotFound("model version")
     return _from_row(row)
@@ -86,9 +120,9 @@ def get(connection: Connection, number: int) -> ModelVersion:
 
 def artifact(connection: Connection, number: int) -> bytes:
     row = connection.execute(
-        select(model_versions.c.artifact, model_versions.c.sha256).where(
-            model_versions.c.number == number
-        )
+        select(_NETWORK.c.artifact, _NETWORK.c.sha256)
+        .select_from(_WITH_NETWORK)
+        .where(_OWN.c.number == number)
     ).one_or_none()
     if row is None:
         raise NotFound("model version")
@@ -119,6 +153,13 @@ def replace_artifact(
             evaluation=dict(evaluation),
         )
     )
+
+
+def counted(version: ModelVersion) -> Calibration | None:
+    """None where nothing was counted, or by an older release, or what is stored is damaged."""
+    with suppress(ValueError):
+        return Calibration.from_json(version.calibration)
+    return None
 
 
 def live(connection: Connection) -> Live:
@@ -173,7 +214,15 @@ def _outrun() -> Conflict:
     return Conflict("somebody else promoted a version; look again", code="epoch_changed")
 
 
-_SELECT = select(*(column for column in model_versions.c if column.name != "artifact"))
+_OWN, _NETWORK = model_versions.alias("own"), model_versions.alias("network")
+_WITH_NETWORK = _OWN.join(
+    _NETWORK, _NETWORK.c.number == func.coalesce(_OWN.c.network_of, _OWN.c.number)
+)
+_OF_ITS_OWN = ("number", "calibration", "created_at", "network_of")
+_SELECT = select(
+    *(_OWN.c[name] for name in _OF_ITS_OWN),
+    *(one for one in _NETWORK.c if one.name not in (*_OF_ITS_OWN, "artifact")),
+).select_from(_WITH_NETWORK)
 
 
 def _from_row(row: Row[Any]) -> ModelVersion:
@@ -188,4 +237,5 @@ def _from_row(row: Row[Any]) -> ModelVersion:
         calibration=row.calibration,
         training_job_id=row.training_job_id,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
+        network_of=row.network_of,
     )

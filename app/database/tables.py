@@ -263,6 +263,42 @@ labels = Table(
 suggestion; an operator's decides, and None dismisses. One click decides all turns that say the
 same, and makes one example, which it takes back with it."""
 
+samples = Table(
+    "samples",
+    metadata,
+    _id(),
+    Column("network", Integer, nullable=False, unique=True),
+    Column("drawn_at", Double, nullable=False),
+    Column("drawn_by", String(64), nullable=False),
+    Column("asked_since", Double),
+    Column("asked_from", Double, nullable=False),
+    Column("asked_to", Double, nullable=False),
+    Column("population", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("verdict", JSON(none_as_null=True)),
+)
+"""A random sample of what people said to a network, for a certificate; `network` is the number of
+the version that was trained. What was asked until `asked_since` has served one already."""
+
+sampled_turns = Table(
+    "sampled_turns",
+    metadata,
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
+    Column("sample_id", String(32), ForeignKey("samples.id", ondelete="CASCADE"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("label", String(16)),
+    Column("intent_id", String(32), ForeignKey("intents.id", ondelete="SET NULL")),
+    Column("labelled_by", String(64)),
+    Column("labelled_at", Double),
+    UniqueConstraint("sample_id", "place"),
+    CheckConstraint("label IN ('intent', 'out_of_scope', 'cannot_tell')", name="label"),
+    Index("ix_sampled_turns_intent_id", "intent_id"),
+)
+"""All that the sample was drawn from, in the drawn order: the first `size` of them are the sample,
+so that it can grow, and what is erased is replaced by the next. A label whose intent was deleted
+is none any more."""
+
 documents = Table(
     "documents",
     metadata,
@@ -325,8 +361,11 @@ model_versions = Table(
     Column("calibration", JSON(none_as_null=True)),  # None: of an older release, or nothing counted
     Column("training_job_id", String(32)),
     Column("created_at", Double, nullable=False),
+    Column("network_of", Integer),
     sqlite_autoincrement=True,
 )
+"""`network_of`: the version whose network this one serves, calibrated anew; then its own artefact
+is empty, and what is said of the network stands in that row alone."""
 
 promotions = Table(
     "promotions",

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.api.dependencies import Services
+from app.classifying import LoadClassifier
 from app.database import api_keys, intents, model_versions
 from app.database.api_keys import ADMIN, USER, Scope
 from app.database.database import Database
-from app.live import LoadClassifier
 from app.main import create_app
 from app.secret import load_secret
 from app.settings import Settings

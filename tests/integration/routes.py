@@ -39,9 +39,16 @@ VALID_BODIES: Mapping[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/admin/examples/{example_id}"): {"text": "good night"},
     ("POST", "/admin/review/{turn_id}"): {"intent": "greet", "text": "good day"},
     ("POST", "/admin/review/accept-suggestions"): {"turn_ids": [ABSENT]},
+    ("POST", "/admin/sample"): {"replaces": ABSENT},
+    ("POST", "/admin/sample/enlarge"): {"replaces": ABSENT},
+    ("POST", "/admin/sample/turns/{turn_id}"): {"intent": "greet"},
     ("POST", "/admin/training-jobs"): {},
     ("POST", "/admin/model-versions/{number}/promote"): {"expected_epoch": 1},
     ("POST", "/admin/model-versions/rollback"): {"expected_epoch": 1},
+    ("POST", "/admin/model-versions/recalibrate"): {
+        "expected_epoch": 1,
+        "even_uncertified": False,
+    },
     ("PUT", "/admin/documents/{name}"): {"title": "Returns", "text": "You have 30 days."},
     ("POST", "/admin/keys"): {
         "name": "somebody",

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, insert, update
 
 from app.database import api_keys, model_versions
 from app.database.api_keys import Scope
-from app.database.tables import turns
+from app.database.tables import sampled_turns, samples, turns
 from tests.integration.conftest import Served
 from tests.integration.routes import (
     ABSENT,
@@ -60,6 +60,12 @@ WORKS: Mapping[tuple[str, str], int] = {
     ("POST", "/admin/review/accept-suggestions"): 200,
     ("POST", "/admin/review/{turn_id}"): 200,
     ("DELETE", "/admin/review/{turn_id}"): 204,
+    ("GET", "/admin/sample"): 200,
+    ("POST", "/admin/sample"): 409,  # somebody else has drawn one
+    ("POST", "/admin/sample/enlarge"): 409,
+    ("GET", "/admin/sample/turns"): 200,
+    ("POST", "/admin/sample/turns/{turn_id}"): 200,
+    ("DELETE", "/admin/sample/turns/{turn_id}"): 200,
     ("POST", "/admin/training-jobs"): 202,
     ("GET", "/admin/training-jobs"): 200,
     ("GET", "/admin/training-jobs/{job_id}"): 200,
@@ -69,6 +75,7 @@ WORKS: Mapping[tuple[str, str], int] = {
     ("GET", "/admin/model-versions/{number}"): 200,
     ("POST", "/admin/model-versions/{number}/promote"): 200,
     ("POST", "/admin/model-versions/rollback"): 200,
+    ("POST", "/admin/model-versions/recalibrate"): 409,  # of the sample nothing is labelled
     ("GET", "/admin/documents"): 200,
     ("GET", "/admin/documents/{name}"): 200,
     ("PUT", "/admin/documents/{name}"): 200,
@@ -253,12 +260,31 @@ def _fresh_things(served: Served, owner: Caller) -> dict[str, str]:
             training_job_id=None,
         )
     )
+    served.services.database.write_now(lambda c: _sample(c, number, things["turn_id"]))
     promoted = served.client.post(f"/admin/model-versions/{number}/promote", json={}, headers=admin)
     return things | {
         "name": name,
         "number": str(number),
         "epoch": str(promoted.json()["epoch"]),
     }
+
+
+def _sample(connection: Connection, network: int, turn_id: str) -> None:
+    sample_id = uuid4().hex
+    connection.execute(
+        insert(samples).values(
+            id=sample_id,
+            network=network,
+            drawn_at=0.0,
+            drawn_by="key:a",
+            asked_from=0.0,
+            asked_to=0.0,
+            population=1,
+            size=1,
+            tries=1,
+        )
+    )
+    connection.execute(insert(sampled_turns).values(turn_id=turn_id, sample_id=sample_id, place=0))
 
 
 def _fail(served: Served, turn_id: str) -> None:

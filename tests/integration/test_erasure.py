@@ -67,6 +67,7 @@ def test_of_an_erased_conversation_nothing_is_left(served: Served) -> None:
         "examples": 1,
         "reanswers": 1,
         "labels": 0,
+        "sampled_turns": 0,
     }
     assert receipt["subject"] == hashlib.sha256(mine.encode()).hexdigest()
     assert receipt["finished_at"] is not None
@@ -85,6 +86,7 @@ def test_an_owner_takes_everything_of_theirs_and_of_nobody_else(served: Served) 
         "examples": 0,
         "reanswers": 0,
         "labels": 0,
+        "sampled_turns": 0,
     }
     assert receipt["sha256"] == _seal(receipt)
     assert SECRET not in repr(table_contents(served))
@@ -347,6 +349,7 @@ def test_the_dry_run_counts_what_the_retention_then_takes(database: Database) ->
         "examples": 0,
         "reanswers": 0,
         "labels": 0,
+        "sampled_turns": 0,
     }
     assert all(one.seal() == one.sha256 for one in receipts)
     assert _count(database, conversations) == _count(database, turns) == 3
@@ -409,7 +412,15 @@ def test_every_table_that_says_whose_something_is_is_known_to_erasure() -> None:
     found = {
         table.name for table in metadata.sorted_tables if telling & {one.name for one in table.c}
     }
-    assert found == {"conversations", "turns", "examples", "erasures", "reanswers", "labels"}
+    assert found == {
+        "conversations",
+        "turns",
+        "examples",
+        "erasures",
+        "reanswers",
+        "labels",
+        "sampled_turns",
+    }
 
 
 def _teach_from(served: Served, turn_id: str, *texts: str) -> None:

@@ -1,7 +1,6 @@
 """The review queue: what comes into it, what a decision makes of it, and who may decide."""
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +137,7 @@ def test_an_erased_turn_takes_its_labels_along(served: Served) -> None:
         "examples": 1,
         "reanswers": 0,
         "labels": 2,
+        "sampled_turns": 0,
     }
     assert turn not in repr(table_contents(served))
     assert_problem(_decide(served, turn, intent="greet"), 404)
@@ -161,20 +161,15 @@ def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(database_url: 
         assert len(set(deciders)) == 1
 
 
-def test_reviewed_turns_are_told_to_whoever_calibrates(database: Database) -> None:
+def test_a_label_goes_with_its_intent_and_stays_when_that_is_renamed(database: Database) -> None:
     turn, other, dismissed = _migrated(database), _turn(database), _turn(database)
-    start = datetime.fromtimestamp(0, UTC)
     database.write_now(lambda c: labels.decide(c, turn, [], "leave", by="key:a"))
     database.write_now(lambda c: labels.decide(c, dismissed, [], None, by="key:a"))
     database.write_now(lambda c: intents.change(c, "leave", new_name="go"))
-    (told,) = database.read_now(lambda c: labels.labelled(c, since=start, model_version=1))
-    assert (told.turn_id, told.text, told.label, told.predicted) == (turn, "hello", "go", "greet")
-    assert told.decision["cause"] == "confident"
-    assert database.read_now(lambda c: labels.labelled(c, since=start, model_version=2)) == []
-    later = datetime.now(UTC).replace(year=2999)
-    assert database.read_now(lambda c: labels.labelled(c, since=later, model_version=1)) == []
+    labelled = select(tables.labels.c.turn_id).order_by(tables.labels.c.given_at)
+    assert database.read_now(lambda c: c.scalars(labelled).all()) == [turn, dismissed]
     database.write_now(lambda c: intents.remove(c, "go"))  # it is no label any more
-    assert database.read_now(lambda c: labels.labelled(c, since=start, model_version=1)) == []
+    assert database.read_now(lambda c: c.scalars(labelled).all()) == [dismissed]
     assert database.write_now(lambda c: labels.decide(c, other, [turn], None, by="key:a"))[0] == 2
 
 
@@ -208,9 +203,8 @@ def test_a_training_takes_suggestions_in_where_the_operator_has_said_so(tmp_path
     ended = asyncio.run(runner.run_next())
     assert ended is not None  # and failed: one example is too few
     assert database.read_now(intents.training_data) == [("hm", "greet")]
-    start = datetime.fromtimestamp(0, UTC)
-    (told,) = database.read_now(lambda c: labels.labelled(c, since=start, model_version=1))
-    assert (told.text, told.given_by) == ("hm", "setting")
+    by = select(tables.labels.c.given_by).where(tables.labels.c.source == "operator")
+    assert database.read_now(lambda c: c.scalars(by).all()) == ["setting"]
     database.close()
 
 

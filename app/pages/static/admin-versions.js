@@ -44,7 +44,7 @@ export class VersionsSection {
       { class: "sheet version", testid: "version-row", data: { version: version.number, live: version.live } },
       h("div", { class: "version-name" }, h("h2", {}, `Version ${version.number}`), version.live && h("span", { class: "badge live", testid: "live-badge" }, "live")),
       h("p", { class: "figure" }, h("b", { testid: "accuracy" }, Number.isFinite(accuracy) ? percent(accuracy, 1) : "–"), h("small", {}, interval ? `right (${interval})` : "right in its evaluation")),
-      h("p", { class: "quiet" }, `${dateTime(version.created_at)} · ${count(version.examples, "example")} · ${count(version.intents, "intent")} · ${bytes(version.size_bytes)}`),
+      h("p", { class: "quiet" }, version.network_of && h("span", { testid: "network-of" }, `Version ${version.network_of} recalibrated · `), `${dateTime(version.created_at)} · ${count(version.examples, "example")} · ${count(version.intents, "intent")} · ${bytes(version.size_bytes)}`),
       version.live ? h("span", { class: "quiet" }, "answers the chats") : promote,
       certificateOf(version),
       h("details", {}, h("summary", {}, "Evaluation"), facts(version)),

@@ -13,6 +13,7 @@ const BOTTOM = 38;
 const BASES = {
   held_out: "kept from training",
   given: "given for it",
+  reviewed: "drawn by chance from what people said, and labelled in the review",
   cross_fitted: "each judged by a network trained without it, not by the one that is served",
 };
 
@@ -22,7 +23,11 @@ const DOUBTS = {
   no_out_of_scope: () => "Nothing out of scope was tried: add out-of-scope examples, and train again.",
   too_few: () => "Too few examples to test it on.",
   too_many_wrong: () => "Too many answers are wrong at every threshold; more examples to test it on would not change that. Allow more, or mend the examples.",
+  fewer_in_scope: () => "Fewer of the messages are in scope than it is promised for. Set TWOFOLD_LEAST_IN_SCOPE to what is true of yours, or teach what they ask for.",
 };
+
+/** Why nothing is certified. */
+export const sayOf = (doubt) => DOUBTS[doubt]();
 
 export function certificateOf(version) {
   const { certificate } = version;
@@ -32,13 +37,19 @@ export function certificateOf(version) {
     h("summary", {}, "Promise: ", h("span", { class: `badge ${certificate.certified ? "live" : ""}`, testid: "certified" }, certificate.certified ? "certified" : "uncertified")),
     h("p", {}, promiseOf(certificate)),
     h("p", { testid: "certificate-says" }, certificate.certified ? pointOf(certificate) : doubtOf(certificate)),
-    certificate.basis && h("p", { class: "quiet" }, `Counted on ${count(certificate.inside, "example")} in scope and ${certificate.outside} out of scope, ${BASES[certificate.basis]}.`),
+    certificate.basis && h("p", { class: "quiet" }, basisOf(certificate)),
     certificate.curve.length > 0 && riskCoverageChart(certificate),
   );
 }
 
 const promiseOf = ({ promise }) =>
   `Of the instant answers at most ${percent(promise.max_wrong_instant, 1)} are wrong, with ${percent(promise.confidence)} confidence, where at least ${percent(promise.least_in_scope)} of the messages are in scope.`;
+
+function basisOf({ basis, inside, outside, unclear, period }) {
+  const days = period.length > 0 ? ` Asked from ${period[0]} to ${period[1]}.` : "";
+  const doubted = unclear > 0 ? ` Nobody could judge ${count(unclear, "message")}; counted on both sides, as wrong.` : "";
+  return `Counted on ${count(inside, "example")} in scope and ${outside} out of scope, ${BASES[basis]}.${days}${doubted}`;
+}
 
 const pointOf = ({ point }) =>
   `Kept from an assurance of ${percent(point.threshold, 1)} on, which answers ${percent(point.answered, 1)} of what is in scope at once, and ${percent(point.let_through, 1)} of the rest.`;
