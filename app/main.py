@@ -304,11 +304,13 @@ def _remote(settings: Settings) -> Generator:
             settings.remote_url,
             settings.remote_model,
             api_key=key,
+            ca_file=settings.remote_ca_file,
             remote_limits=limits,
             context_tokens=settings.remote_context_tokens,
         )
     except ValueError as error:
-        raise ConfigurationError(f"TWOFOLD_REMOTE_URL, TWOFOLD_REMOTE_KEY: {error}") from error
+        names = "TWOFOLD_REMOTE_URL, TWOFOLD_REMOTE_KEY, TWOFOLD_REMOTE_CA_FILE"
+        raise ConfigurationError(f"{names}: {error}") from error
 
 
 def _local(settings: Settings) -> Generator:

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     """An OpenAI-compatible engine's base URL, for example http://127.0.0.1:8001/v1."""
     remote_model: str = ""
     remote_key: SecretStr | None = None
+    remote_ca_file: Path | None = None
+    """Where the engine's certificate is of a CA of your own: that CA's certificate, PEM. Then only
+    it is trusted; unset: the CAs that the system trusts. Read at start."""
     remote_context_tokens: Annotated[int, Field(ge=512)] = 8192
     """What the engine reads at once, prompt and reply together; older messages and weaker passages
     that do not fit are left out. Many engines are started with less than their network could."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -30,6 +31,7 @@ from generator.interface import (
     Usage,
 )
 from generator.prompt import INSTRUCTIONS, CountTokens, build_prompt
+from generator.trust import trust_in, why_distrusted
 
 MOST_CHARACTERS_PER_TOKEN = 64
 """A token of English has four or five; only runs of blanks or dashes have more than this."""
@@ -66,18 +68,24 @@ class RemoteGenerator:
         api_key: str | None = None,
         *,
         name: str = "remote",
+        ca_file: Path | None = None,
         remote_limits: RemoteLimits = RemoteLimits(),
         context_tokens: int = 8192,
         count_tokens: CountTokens | None = None,
         instructions: str = INSTRUCTIONS,
     ) -> None:
         """`base_url` ends before /chat/completions: http://127.0.0.1:8080/v1. Raises ValueError
-        where it or the key cannot be one.
+        where it, the key or the CA file cannot be one.
+
+        With a `ca_file`, certificates of its CAs are trusted and no others; without one, those
+        that the system trusts. It is read now, and never again.
 
         Without `count_tokens`, tokens are estimated as a third of the characters, which is
         more than English needs.
         """
         self._url = _completions_url(base_url)
+        if ca_file is not None and self._url.scheme != "https":
+            raise ValueError("a CA file is for an engine whose base URL begins with https://")
         self._engine_model = model
         self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
         if api_key:
@@ -97,6 +105,7 @@ class RemoteGenerator:
         self._client = httpx2.AsyncClient(
             trust_env=False,
             follow_redirects=False,
+            verify=True if ca_file is None else trust_in(ca_file),
             timeout=httpx2.Timeout(None, connect=remote_limits.connect_seconds),
             limits=httpx2.Limits(max_connections=remote_limits.running),
         )
@@ -260,7 +269,6 @@ def _is_event_stream(response: httpx2.Response) -> bool:
 
 
 UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
-    (ssl.SSLCertVerificationError, "the certificate of {url} is not one that is trusted here"),
     (ssl.SSLError, "what answers at {url} does not speak TLS; try http://"),
     (socket.gaierror, "the name in {url} is unknown; check the base URL"),
     (httpx2.ConnectError, "no engine answers at {url}; start it, or check the base URL"),
@@ -274,6 +282,9 @@ UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def _why_unreachable(error: httpx2.TransportError, url: httpx2.URL) -> str:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return why_distrusted(cause, url)
     for kind, reason in UNREACHABLE:
         if any(isinstance(cause, kind) for cause in _causes(error)):
             return reason.format(url=url)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,13 +27,16 @@ def status(code: int, *headers: str) -> bytes:
 class FakeEngine(ThreadingTCPServer):
     """`answer` goes out whole after each request; then the connection is closed, or, where it
     `hangs`, kept until the client leaves or is let go. `bodies` is what was asked, `heard` and
-    `left` count."""
+    `left` count. With `tls` it speaks that."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, answer: bytes, *, hangs: bool = False) -> None:
+    def __init__(
+        self, answer: bytes, *, hangs: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
+        self.tls = tls
         self.answer = answer
         self.hangs = hangs
         self.bodies: list[dict[str, Any]] = []
@@ -42,7 +46,15 @@ class FakeEngine(ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.server_address[1]}/v1"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self.tls:  # whoever hangs in the handshake keeps nobody else waiting
+            connection = self.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
 
     def let_go(self) -> None:
         for connection in self.connections:
@@ -55,22 +67,29 @@ class _Connection(StreamRequestHandler):
 
     def handle(self) -> None:
         self.server.connections.append(self.request)
-        length = 0
+        with suppress(OSError):  # a client may leave at any time
+            self.answer_one()
+
+    def answer_one(self) -> None:
+        length = -1
         while line := self.rfile.readline().strip():
             name, _, value = line.lower().partition(b": ")
             length = int(value) if name == b"content-length" else length
+        if length < 0:  # a client that does not trust us has left in the handshake
+            return
         self.server.bodies.append(json.loads(self.rfile.read(length)))
         self.server.heard.release()
-        with suppress(OSError):
-            self.wfile.write(self.server.answer)
-            if self.server.hangs:
-                self.request.recv(1)
-                self.server.left.release()
+        self.wfile.write(self.server.answer)
+        if self.server.hangs:
+            self.request.recv(1)
+            self.server.left.release()
 
 
 @contextmanager
-def fake_engine(answer: bytes, *, hangs: bool = False) -> Iterator[FakeEngine]:
-    with FakeEngine(answer, hangs=hangs) as engine:
+def fake_engine(
+    answer: bytes, *, hangs: bool = False, tls: ssl.SSLContext | None = None
+) -> Iterator[FakeEngine]:
+    with FakeEngine(answer, hangs=hangs, tls=tls) as engine:
         serving = threading.Thread(target=engine.serve_forever, args=(0.01,))
         serving.start()
         try:

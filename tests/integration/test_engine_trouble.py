@@ -189,6 +189,11 @@ def test_what_was_said_by_the_deadline_is_the_reply_and_the_engine_is_left(
         ({"remote_url": "http://me:pw@engine/v1"}, "hand the key apart"),
         ({"remote_url": "http://engine/v1/chat/completions"}, "ends before /chat/completions"),
         ({"remote_key": "sk-1\r\nsk-2"}, "copy it anew"),
+        ({"remote_ca_file": "ca.pem"}, "begins with https://"),
+        (
+            {"remote_url": "https://engine/v1", "remote_ca_file": "/none/ca.pem"},
+            "TWOFOLD_REMOTE_CA_FILE: there is no CA file /none/ca.pem; it is a PEM file",
+        ),
     ],
 )
 def test_settings_that_name_no_engine_do_not_start(

@@ -2,10 +2,12 @@
 
 import json
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from typer.testing import CliRunner, Result
 
 from app.cli import VERSION, cli
@@ -217,6 +219,29 @@ def test_the_doctor_asks_a_remote_engine_for_a_word(
         well = generators()
         assert (well["fine"], well["detail"]) == (True, "remote, embedded; remote answers")
         assert engine.bodies[-1]["model"] == "tiny"
+
+
+def test_the_doctor_asks_an_engine_behind_a_ca_of_ones_own(
+    twofold: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ca, tls, path = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.pem"
+    ca.issue_cert("127.0.0.1").configure_cert(tls)
+
+    def generators() -> str:
+        found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).output)
+        return next(one["detail"] for one in found if one["name"] == "generators")
+
+    monkeypatch.setenv("TWOFOLD_GENERATORS", "remote")
+    monkeypatch.setenv("TWOFOLD_REMOTE_MODEL", "tiny")
+    with fake_engine(STREAM + delta("Hello.") + DONE, tls=tls) as engine:
+        monkeypatch.setenv("TWOFOLD_REMOTE_URL", engine.url)
+        assert "give that CA's certificate as the CA file" in generators()
+        monkeypatch.setenv("TWOFOLD_REMOTE_CA_FILE", str(path))
+        assert f"TWOFOLD_REMOTE_CA_FILE: there is no CA file {path}" in generators()
+        path.touch()
+        assert "is empty, damaged or not PEM" in generators()
+        ca.cert_pem.write_to_path(path)
+        assert generators() == "remote; remote answers"
 
 
 def test_a_wrong_setting_is_named_without_its_value(
