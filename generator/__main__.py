@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from generator import bench
 from generator.closing import close
 from generator.documents import DocumentError, read_folder
 from generator.embedded import EmbeddedGenerator
+from generator.engine_options import add_engine_options, check_engine_options, engine_of
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
 from generator.reader import Reader, closest
 from generator.seq2seq import command as seq2seq_command
@@ -30,9 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engine.add_argument(
         "--seq2seq", type=Path, metavar="FOLDER", help="written by `python -m generator train`"
     )
-    engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
-    chat.add_argument("--engine-model", help="what the engine at --url calls its network")
-    chat.add_argument("--key-variable", help="environment variable that holds the engine's key")
+    add_engine_options(chat, engine)
     chat.add_argument(
         "--precision",
         choices=["float32", "bfloat16", "int8"],
@@ -56,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return teaching.run(options)
     if not (options.model or options.url or options.seq2seq or options.documents):
         chat.error("give --documents, --model, --seq2seq or --url")
-    if options.url and not options.engine_model:
-        chat.error("--url needs --engine-model")
+    check_engine_options(options, chat)
     if options.documents and not options.documents.is_dir():
         chat.error(f"there is no folder {options.documents}")
     limits = Limits(
@@ -71,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DocumentError as error:
         chat.error(str(error))
     with suppress(KeyboardInterrupt):
-        asyncio.run(_chat(_generator(options), passages, limits))
+        asyncio.run(_chat(_generator(options, chat), passages, limits))
     return 0
 
 
-def _generator(options: argparse.Namespace) -> Generator:
+def _generator(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Generator:
     if options.model:
         from generator.local.generator import LocalGenerator
 
@@ -85,10 +82,7 @@ def _generator(options: argparse.Namespace) -> Generator:
 
         return Seq2SeqGenerator(options.seq2seq)
     if options.url:
-        from generator.remote import RemoteGenerator
-
-        key = os.environ.get(options.key_variable) if options.key_variable else None
-        return RemoteGenerator(options.url, options.engine_model, key)
+        return engine_of(options, parser)
     return EmbeddedGenerator.load()
 
 

@@ -6,18 +6,21 @@ import json
 import random
 import re
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from generator.closing import close
-from generator.interface import ChatMessage, Generator, Limits
+from generator.engine_options import add_engine_options, check_engine_options, engine_of
+from generator.interface import ChatMessage, Generator, GeneratorError, Limits, TokensBy
 from generator.local.generator import Ended, LocalGenerator, Ready
 from generator.local.random_network import MOST_WEIGHTS, write_random_network
 
@@ -41,6 +44,8 @@ class Reply:
     text: str
     pieces: int
     first_piece_seconds: float
+    tokens: int | None
+    """As its engine counted them; None where it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,17 @@ class Row:
     engine: str
     concurrent: int
     requests: int
-    tokens_per_second: float
+    made: int
+    """Of all replies together, what `counted` says."""
+    per_second: float
+    counted: Literal["tokens", "pieces"]
+    """Pieces, where an engine does not say how many tokens it made; most send one a piece."""
     first_piece_p50_ms: float
     first_piece_p95_ms: float
     times_as_fast: float | None = None
-    """As plain generate, one after another."""
+    """As the first row."""
     identical: int | None = None
-    """Replies that are, to the letter, those of plain generate."""
+    """Replies that are, to the letter, those of the first row."""
 
 
 @dataclass(slots=True)
@@ -73,13 +82,17 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     bench = commands.add_parser("bench", help="measure a generator, alone and for many at once")
     engine = bench.add_mutually_exclusive_group()
     engine.add_argument("--model", help="a Hugging Face causal LM: a folder, or a hub name")
-    engine.add_argument("--url", help="an OpenAI-compatible engine, as in http://127.0.0.1:8080/v1")
     engine.add_argument(
         "--random", metavar="SIZE", help="a network of random weights, for example 30m"
     )
-    bench.add_argument("--engine-model", help="what the engine at --url calls its network")
-    bench.add_argument("--precision", choices=["float32", "bfloat16", "int8"], default="bfloat16")
-    bench.add_argument("--threads", type=int, default=1)
+    add_engine_options(bench, engine)
+    bench.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16", "int8"],
+        default="bfloat16",
+        help="not of --url",
+    )
+    bench.add_argument("--threads", type=int, default=1, help="not of --url")
     bench.add_argument("--requests", type=int, default=16)
     bench.add_argument("--max-tokens", type=int, default=96)
     bench.add_argument("--rounds", type=int, default=1, help="repeat; the medians count")
@@ -91,8 +104,7 @@ def run(options: argparse.Namespace) -> int:
     parser: argparse.ArgumentParser = options.parser
     if not (options.model or options.url or options.random):
         parser.error("give --model (a folder or a hub name), --url or --random (a size, as in 30m)")
-    if options.url and not options.engine_model:
-        parser.error("--url needs --engine-model")
+    check_engine_options(options, parser)
     with tempfile.TemporaryDirectory() as folder:
         if options.random:
             weights = size_of(options.random)
@@ -100,7 +112,13 @@ def run(options: argparse.Namespace) -> int:
                 parser.error(f"--random takes a size up to {MOST_WEIGHTS:,}, as in 30m")
             write_random_network(Path(folder), weights)
             options.model = folder
-        report = asyncio.run(_measure(options))
+        try:
+            report = asyncio.run(
+                _measure_remote(options, parser) if options.url else _measure_local(options)
+            )
+        except GeneratorError as error:
+            print(f"{error.code}: {error}", file=sys.stderr)
+            return 1
     if options.random:
         report.generator = f"random weights, {options.random}"
     if options.json:
@@ -118,23 +136,14 @@ def size_of(text: str) -> int | None:
     return weights if 0 < weights <= MOST_WEIGHTS else None
 
 
-async def _measure(options: argparse.Namespace) -> Report:
+async def _measure_local(options: argparse.Namespace) -> Report:
     requests = mixed_requests(options.requests, options.max_tokens)
-    if options.url:
-        return await _measure_remote(options, requests)
     report = Report(options.model, options.precision)
     async with _local(options, 1) as plain, _local(options, max(CONCURRENCY)) as batching:
         report.ready = batching.ready
-        rounds: list[list[Row]] = []
-        for _ in range(options.rounds):
-            # In turns, so that what else the machine does falls on both alike.
-            one_by_one = await _answer_all(plain.generator, requests, 1, plain.ended)
-            rows = [one_by_one.row("generate", 1)]
-            for concurrent in CONCURRENCY:
-                run = await _answer_all(batching.generator, requests, concurrent, batching.ended)
-                rows.append(run.row("in batches", concurrent, one_by_one))
-            rounds.append(rows)
-        report.rows = [_median(list(same)) for same in zip(*rounds, strict=True)]
+        arms = [Arm("generate", plain.generator, 1, plain.ended)]
+        arms += [Arm("in batches", batching.generator, n, batching.ended) for n in CONCURRENCY]
+        report.rows = await _answer_in_rounds(arms, requests, options.rounds)
         waits = [await _cancel_ms(batching, requests) for _ in range(CANCELS)]
     known = [one for one in waits if one is not None]
     if known:
@@ -142,15 +151,20 @@ async def _measure(options: argparse.Namespace) -> Report:
     return report
 
 
-async def _measure_remote(options: argparse.Namespace, requests: Sequence[Request]) -> Report:
-    from generator.remote import RemoteGenerator
+async def _measure_remote(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
+    """Asked as a turn asks it, with more patience."""
+    from generator.remote import RemoteLimits
 
-    report = Report(options.url, "")
-    engine = RemoteGenerator(options.url, options.engine_model)
+    requests = mixed_requests(options.requests, options.max_tokens)
+    report = Report(f"{options.engine_model} at {options.url}", "")
+    most = max(CONCURRENCY)
+    patience = RemoteLimits(first_piece_seconds=SECONDS, gap_seconds=SECONDS, running=most)
+    engine = engine_of(options, parser, patience)
     try:
-        for concurrent in CONCURRENCY:
-            run = await _answer_all(engine, requests, concurrent)
-            report.rows.append(run.row("remote", concurrent))
+        # Not counted: some engines load a network when they are first asked.
+        await _answer(engine, requests[0])
+        arms = [Arm("remote", engine, concurrent) for concurrent in CONCURRENCY]
+        report.rows = await _answer_in_rounds(arms, requests, options.rounds)
     finally:
         await engine.aclose()
     return report
@@ -209,18 +223,30 @@ async def _local(options: argparse.Namespace, most_running: int) -> AsyncIterato
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    engine: str
+    generator: Generator
+    concurrent: int
+    ended: Sequence[Ended] | None = None
+    """Where a local engine notes what it made; another may count in its stream."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     seconds: float
     replies: list[Reply]
-    tokens: int
+    made: int
+    counted: Literal["tokens", "pieces"]
 
-    def row(self, engine: str, concurrent: int, baseline: "Run | None" = None) -> Row:
+    def row(self, arm: Arm, baseline: "Run | None" = None) -> Row:
         firsts = sorted(1000 * reply.first_piece_seconds for reply in self.replies)
         row = Row(
-            engine,
-            concurrent,
+            arm.engine,
+            arm.concurrent,
             len(self.replies),
-            self.tokens / self.seconds,
+            self.made,
+            self.made / self.seconds,
+            self.counted,
             statistics.median(firsts),
             firsts[min(len(firsts) - 1, int(0.95 * len(firsts)))],
         )
@@ -234,42 +260,52 @@ class Run:
         )
 
 
-async def _answer_all(
-    generator: Generator,
-    requests: Sequence[Request],
-    concurrent: int,
-    ended: Sequence[Ended] | None = None,
-) -> Run:
-    places = asyncio.Semaphore(concurrent)
-    ended_before = len(ended or ())
+async def _answer_in_rounds(
+    arms: Sequence[Arm], requests: Sequence[Request], rounds: int
+) -> list[Row]:
+    """All arms in each round, so that what else the machine does falls on all alike; the others
+    are compared with the first, one request after another."""
+    found: list[list[Row]] = []
+    for _ in range(rounds):
+        one_by_one = await _answer_all(arms[0], requests)
+        rows = [one_by_one.row(arms[0])]
+        rows += [(await _answer_all(arm, requests)).row(arm, one_by_one) for arm in arms[1:]]
+        found.append(rows)
+    return [_median(same) for same in zip(*found, strict=True)]
+
+
+async def _answer_all(arm: Arm, requests: Sequence[Request]) -> Run:
+    places = asyncio.Semaphore(arm.concurrent)
+    ended_before = len(arm.ended or ())
 
     async def answer(request: Request) -> Reply:
         async with places:
-            return await _answer(generator, request)
+            return await _answer(arm.generator, request)
 
     start = time.perf_counter()
     replies = list(await asyncio.gather(*map(answer, requests)))
     seconds = time.perf_counter() - start
-    # An engine elsewhere does not say how many tokens it made; most send one a piece.
-    tokens = (
-        sum(reply.pieces for reply in replies)
-        if ended is None
-        else sum(one.tokens for one in ended[ended_before:])
-    )
-    return Run(seconds, replies, tokens)
+    if arm.ended is not None:
+        return Run(seconds, replies, sum(one.tokens for one in arm.ended[ended_before:]), "tokens")
+    counts = [reply.tokens for reply in replies if reply.tokens is not None]
+    if len(counts) == len(replies):
+        return Run(seconds, replies, sum(counts), "tokens")
+    return Run(seconds, replies, sum(reply.pieces for reply in replies), "pieces")
 
 
 async def _answer(generator: Generator, request: Request) -> Reply:
     start = time.perf_counter()
     first: float | None = None
     texts: list[str] = []
+    tokens: int | None = None
     limits = Limits(max_tokens=request.max_tokens, seconds=SECONDS)
     async for piece in generator.stream([ChatMessage("user", request.text)], limits=limits):
-        if first is None:
-            first = time.perf_counter() - start
         if piece.text:
+            first = first or time.perf_counter() - start
             texts.append(piece.text)
-    return Reply("".join(texts), len(texts), first or time.perf_counter() - start)
+        if piece.usage is not None and piece.usage.tokens_by is TokensBy.ENGINE:
+            tokens = piece.usage.reply_tokens
+    return Reply("".join(texts), len(texts), first or time.perf_counter() - start, tokens)
 
 
 async def _cancel_ms(local: Local, requests: Sequence[Request]) -> float | None:
@@ -303,7 +339,7 @@ def _median(rows: Sequence[Row]) -> Row:
     compared = first.times_as_fast is not None
     return replace(
         first,
-        tokens_per_second=middle("tokens_per_second"),
+        per_second=middle("per_second"),
         first_piece_p50_ms=middle("first_piece_p50_ms"),
         first_piece_p95_ms=middle("first_piece_p95_ms"),
         times_as_fast=middle("times_as_fast") if compared else None,
@@ -313,13 +349,14 @@ def _median(rows: Sequence[Row]) -> Row:
 
 def _show(report: Report) -> None:
     table = Table(title=f"{report.generator} {report.precision}".strip())
-    for heading in ("", "at once", "tokens/s", "first p50", "p95", "faster", "same"):
+    counted = " and ".join(sorted({row.counted for row in report.rows}))
+    for heading in ("", "at once", f"{counted}/s", "first p50", "p95", "faster", "same"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in report.rows:
         table.add_row(
             row.engine,
             str(row.concurrent),
-            f"{row.tokens_per_second:.0f}",
+            f"{row.per_second:.0f}",
             f"{row.first_piece_p50_ms:.0f} ms",
             f"{row.first_piece_p95_ms:.0f} ms",
             "" if row.times_as_fast is None else f"{row.times_as_fast:.1f}×",
@@ -327,7 +364,9 @@ def _show(report: Report) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("first: the first piece of a reply; faster, same: than and as plain generate")
+    console.print("first: the first piece of a reply; faster, same: than and as the first row")
+    if "pieces" in counted:
+        console.print("pieces: the engine does not count its tokens; most send one a piece")
     if report.ready is not None and not report.ready.batches:
         console.print(f"no batches: {report.ready.reason}")
     if report.cancel_p50_ms is not None:

@@ -56,7 +56,7 @@ def test_a_bench_measures_a_network_of_random_weights() -> None:
     assert report["ready"]["batches"] is True
     assert [row["concurrent"] for row in report["rows"]] == [1, 1, 4, 16]
     assert [row["identical"] for row in report["rows"]] == [None, 2, 2, 2]
-    assert all(row["tokens_per_second"] > 0 for row in report["rows"])
+    assert all(row["per_second"] > 0 for row in report["rows"])
     assert report["cancel_worst_ms"] >= report["cancel_p50_ms"] > 0
 
 
