@@ -41,6 +41,7 @@ from intent.follow_up_training import reader_of
 from intent.interface import Prediction, Promise
 from intent.text import tokenize
 
+HELD_OUT, TAUGHT = "sgd_dev.jsonl.gz", "sgd_train.jsonl.gz"
 EXAMPLES = 60
 SEED = 7
 RESAMPLES = 1_000
@@ -65,7 +66,9 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Row:
     what: str
+    dialogues: int
     turns: int
+    """After the first of each, with an intent."""
     right: float
     interval: tuple[float, float]
     turning_away: float
@@ -150,20 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("skipped: set TWOFOLD_DATA to the folder that holds dialogues/")
         return 0
     folder = Path(root) / "dialogues"
-    if not (folder / "sgd_dev.jsonl.gz").exists():
-        print(f"skipped: no sgd_dev.jsonl.gz in {folder}")
+    if lacking := missing(folder):
+        print(f"skipped: {lacking}")
         return 0
     torch.set_num_threads(1)
-    parts = list(_parts(folder))
-    rows = [
-        row("the router", [one for part in parts for one in part.by_router()]),
-        row("the classifier alone", _by_rule(parts, lambda p, last: p.intent)),
-        row("always the last", _by_rule(parts, lambda p, last: last or p.intent)),
-        row(
-            f"the classifier from a confidence of {SURE} on, else the last",
-            _by_rule(parts, lambda p, last: p.intent if p.confidence >= SURE or not last else last),
-        ),
-    ]
+    parts = list(halves(folder, lambda news: print(news, file=sys.stderr, flush=True)))
+    rows = rows_of(parts)
     microseconds = cost(parts[0])
     Console(width=None if sys.stdout.isatty() else 170).print(table(rows))
     print(
@@ -175,16 +170,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parts(folder: Path) -> Iterator[Dialogues]:
-    seen = frozenset(
-        service for one in read_dialogues(folder / "sgd_train.jsonl.gz") for service in one.services
-    )
-    dialogues = read_dialogues(folder / "sgd_dev.jsonl.gz")
+def missing(folder: Path) -> str | None:
+    for name in (HELD_OUT, TAUGHT):
+        if not (folder / name).exists():
+            return f"no {name} in {folder}"
+    return None
+
+
+def halves(folder: Path, tell: Callable[[str], None]) -> Iterator[Dialogues]:
+    """Each by itself is what the whole is, with half as many dialogues and one training."""
+    seen = frozenset(service for one in read_dialogues(folder / TAUGHT) for service in one.services)
+    dialogues = read_dialogues(folder / HELD_OUT)
     encoder = PretrainedEncoder.load()
-    halves = dialogues[::2], dialogues[1::2]
-    for number, (half, other) in enumerate((halves, halves[::-1]), start=1):
-        print(f"training the classifier of half {number}", file=sys.stderr, flush=True)
+    both = dialogues[::2], dialogues[1::2]
+    for number, (half, other) in enumerate((both, both[::-1]), start=1):
+        tell(f"follow-ups: training the classifier of half {number}")
         yield Dialogues(reader_of(other, encoder, EXAMPLES, seed=SEED), half, seen)
+
+
+def rows_of(parts: Sequence[Dialogues]) -> list[Row]:
+    """The router's first, then those of simple rules."""
+    return [
+        row("the router", [one for part in parts for one in part.by_router()]),
+        row("the classifier alone", _by_rule(parts, lambda p, last: p.intent)),
+        row("always the last", _by_rule(parts, lambda p, last: last or p.intent)),
+        row(
+            f"the classifier from a confidence of {SURE} on, else the last",
+            _by_rule(parts, lambda p, last: p.intent if p.confidence >= SURE or not last else last),
+        ),
+    ]
 
 
 def _by_rule(parts: Iterable[Dialogues], decide: Decide) -> list[Outcome]:
@@ -195,6 +209,7 @@ def row(what: str, outcomes: Sequence[Outcome]) -> Row:
     instant = [one for one in outcomes if one.instant]
     return Row(
         what=what,
+        dialogues=len({one.dialogue for one in outcomes}),
         turns=len(outcomes),
         right=_share(outcomes),
         interval=interval(outcomes),

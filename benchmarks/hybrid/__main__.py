@@ -2,12 +2,12 @@
 
     TWOFOLD_DATA=/path/to/data python -m benchmarks.hybrid --model FOLDER [--minilm FOLDER]
 
-The data folder holds intents/clinc150/, as for benchmarks.intent. The network learns from the
-train part, as an operator's intents. Of the valid part (with all that is out of scope but the
-test's) every fifth utterance stops the training and chooses the thresholds that are tried, the
-others are counted for the certificate; messages are drawn from the test part. `--artifact` keeps
-the network, and takes it from there the next time. `--model` is any Hugging Face causal language
-model; `--random 30m` one of random weights.
+The data folder holds intents/clinc150/, as for benchmarks.intent, and dialogues/. The network
+learns from the train part, as an operator's intents. Of the valid part (with all that is out of
+scope but the test's) every fifth utterance stops the training and chooses the thresholds that are
+tried, the others are counted for the certificate; messages are drawn from the test part.
+`--artifact` keeps the network, and takes it from there the next time. `--model` is any Hugging Face
+causal language model; `--random 30m` one of random weights.
 
 1. Generator only: no version is promoted yet, so that everything is generated. Messages in and out
    of scope are generated once, eight at a time, for `--seconds`; latency, tokens and CPU kept.
@@ -16,6 +16,8 @@ model; `--random 30m` one of random weights.
    another's of the same scope.
 3. A stream is really answered, to see whether the replay is right; and instant turns are timed
    idle and with eight generations under way, in turn.
+4. Follow-ups, without HTTP: the shipped head decides half of the held-out dialogues of
+   dialogues/sgd_dev.jsonl.gz, as `python -m benchmarks.follow_ups` does with both halves.
 
 Saving: how many times fewer calls of the generator. An oracle answers all that is in scope
 instantly, and nothing else; what is kept of its saving is the headline. Everything is VOID, and
@@ -64,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if weights is not None:
             options.model = scratch / "random"
             write_random_network(options.model, weights)
-        results = Bench(options, Data.of(folder), scratch, stack, log).run()
+        dialogues = Path(root, "dialogues")
+        results = Bench(options, Data.of(folder), dialogues, scratch, stack, log).run()
     gate = Gate(most_wrong=options.shown_wrong)
     reasons = void(results.mixes, gate)
     # So that a table sent to a file is not folded.

@@ -3,8 +3,8 @@
 import argparse
 import random
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from benchmarks import follow_ups
 from benchmarks.hybrid import neighbours
 from benchmarks.hybrid.data import Data
 from benchmarks.hybrid.figures import (
@@ -49,24 +50,38 @@ LOAD_ROUNDS, LOAD_TURNS = 6, 50
 
 class Bench:
     def __init__(
-        self, options: argparse.Namespace, data: Data, scratch: Path, stack: ExitStack, log: Console
+        self,
+        options: argparse.Namespace,
+        data: Data,
+        dialogues: Path,
+        scratch: Path,
+        stack: ExitStack,
+        log: Console,
     ) -> None:
-        self._options, self._data, self._scratch, self._stack = options, data, scratch, stack
-        self._log = log
+        self._options, self._data, self._dialogues = options, data, dialogues
+        self._scratch, self._stack, self._log = scratch, stack, log
+        self._spent: dict[str, float] = {}
         self._status = stack.enter_context(log.status("starting"))
         self._routes: dict[str, Measured] = {}
 
     def run(self) -> Results:
-        trained, training_seconds = self._trained()
-        others = self._neighbours()
-        started = time.monotonic()
+        torch.set_num_threads(1)
+        with self._timed("training"):
+            trained = self._trained()
+        with self._timed("follow-ups"):
+            followed = self._follow_ups()
+        with self._timed("k-nearest"):
+            others = self._neighbours()
         first, *more = self._options.mixes
         service = self._twofold(trained, first, self._generator_settings())
-        recording = self._recording(service)
+        with self._timed("generating"):
+            recording = self._recording(service)
         promote(service)
         stream, mix = self._mix(service, first, recording, others)
-        live = self._live(service, first, recording)
-        load = self._load(service, stream)
+        with self._timed("answering live"):
+            live = self._live(service, first, recording)
+        with self._timed("under load"):
+            load = self._load(service, stream)
         mixes = [mix]
         for in_scope in more:
             service = self._twofold(trained, in_scope, {"TWOFOLD_GENERATORS": ""})
@@ -78,17 +93,21 @@ class Bench:
             routes=self._routes,
             live=live,
             load=load,
-            training_seconds=training_seconds,
-            seconds=time.monotonic() - started,
+            follow_ups=followed,
+            spent=self._spent,
             price=self._options.price,
         )
 
-    def _trained(self) -> tuple[Path, float | None]:
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._spent[what] = self._spent.get(what, 0.0) + time.monotonic() - started
+
+    def _trained(self) -> Path:
         kept: Path | None = self._options.artifact
         if kept is not None and kept.exists():
-            return kept, None
-        torch.set_num_threads(1)
-        started = time.monotonic()
+            return kept
         path = kept or self._scratch / "network.safetensors"
         for step in train(
             self._data.train,
@@ -101,7 +120,13 @@ class Bench:
                 artifact.save(step.artifact, path)
             else:
                 self._tell(f"training, epoch {step.number} of at most {step.of}")
-        return path, time.monotonic() - started
+        return path
+
+    def _follow_ups(self) -> Sequence[follow_ups.Row]:
+        if lacking := follow_ups.missing(self._dialogues):
+            self._log.print(f"skipped follow-ups: {lacking}")
+            return ()
+        return follow_ups.rows_of([next(follow_ups.halves(self._dialogues, self._tell))])
 
     def _neighbours(self) -> Path | None:
         if self._options.minilm is None:
@@ -144,7 +169,8 @@ class Bench:
             "TWOFOLD_PROMISE_CONFIDENCE": str(promise.confidence),
             "TWOFOLD_LEAST_IN_SCOPE": str(promise.least_in_scope),
         }
-        return twofold(self._scratch / f"{in_scope:.0%}", trained, settings, self._stack)
+        with self._timed("starting servers"):
+            return twofold(self._scratch / f"{in_scope:.0%}", trained, settings, self._stack)
 
     def _recording(self, service: Service) -> Recording:
         tokenizer = Tokenizer.from_file(str(self._options.model / "tokenizer.json"))
@@ -165,8 +191,9 @@ class Bench:
         """What each arm decides; also every message with our choice."""
         messages = self._data.stream(in_scope, most=self._options.messages, seed=self._options.seed)
         self._tell(f"{in_scope:.0%} in scope: our router, {len(messages):,} messages")
-        routed = route_all(service, messages)
-        turns, changed = answer_instantly(service, messages, routed.choices)
+        with self._timed("routing"):
+            routed = route_all(service, messages)
+            turns, changed = answer_instantly(service, messages, routed.choices)
         self._routes.setdefault("decision alone", routed.measured)
         self._routes.setdefault("instant turn", turns)
         ours = Arm(OURS, routed.choices, turns.cost, routed.measured.cost, ranks=True)
@@ -174,7 +201,8 @@ class Bench:
         uncertified = set() if routed.is_certified else {OURS}
         if others is not None:
             self._tell(f"{in_scope:.0%} in scope: k-nearest, {len(messages):,} messages")
-            nearest, is_certified = self._nearest(others, in_scope, messages, ours)
+            with self._timed("k-nearest"):
+                nearest, is_certified = self._nearest(others, in_scope, messages, ours)
             arms.insert(-1, nearest)
             uncertified |= set() if is_certified else {nearest.name}
         outcomes = tuple(outcome(arm, in_scope, messages, recording) for arm in arms)

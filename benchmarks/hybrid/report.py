@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import follow_ups
 from benchmarks.hybrid.figures import (
     Gate,
     Generation,
@@ -41,10 +42,10 @@ class Results:
     """By name; one after another, the generator idle."""
     live: Live
     load: UnderLoad
-    training_seconds: float | None
-    """None: trained before."""
-    seconds: float
-    """Of everything else."""
+    follow_ups: Sequence[follow_ups.Row]
+    """The router's first; none where there are no dialogues."""
+    spent: Mapping[str, float]
+    """Seconds, by what they went to."""
     price: float
     """Of a CPU hour."""
 
@@ -79,6 +80,9 @@ def show(results: Results, gate: Gate, console: Console) -> None:
             console.print(f"{mix.changed} instant turns came out otherwise than routed.")
         console.print()
     console.print(_route_table(results))
+    if results.follow_ups:
+        console.print()
+        console.print(follow_ups.table(results.follow_ups))
     for line in (*_notes(results), *_headlines(results, gate)):
         console.print(line, highlight=False)
 
@@ -149,10 +153,9 @@ def _notes(results: Results) -> Iterator[str]:
         f"{_duration(live.live.seconds)} and {_duration(live.replayed.seconds)}, CPU "
         f"{_duration(live.live.cpu_seconds)} and {_duration(live.replayed.cpu_seconds)} a message."
     )
-    training = results.training_seconds
-    before = "trained before" if training is None else f"training {training:.0f} s"
+    spent = ", ".join(f"{what} {seconds:.0f}" for what, seconds in results.spent.items())
     yield (
-        f"{before}, the rest {results.seconds:.0f} s; {platform.machine()}, Python "
+        f"{sum(results.spent.values()):.0f} s: {spent}; {platform.machine()}, Python "
         f"{platform.python_version()}; a CPU hour at {results.price:g}. In brackets: 95 %, "
         "bootstrap; in parentheses: Clopper-Pearson's bound, one-sided."
     )
@@ -171,8 +174,19 @@ def _headlines(results: Results, gate: Gate) -> Iterator[str]:
             f"{THOUSAND * alone.cost.cpu_seconds:,.0f} → {THOUSAND * ours.cost.cpu_seconds:,.0f}, "
             f"ending well {alone.well:.1%} → {ours.well:.1%}"
         )
+    if results.follow_ups:
+        yield _followed(*results.follow_ups[:2])
     for reason in void(results.mixes, gate):
         yield f"VOID: {reason}"
+
+
+def _followed(router: follow_ups.Row, alone: follow_ups.Row) -> str:
+    low, high = router.interval
+    return (
+        f"follow-ups: {router.right:.1%} get the right intent ({low:.1%} to {high:.1%}), by the "
+        f"message alone {alone.right:.1%}; {router.turns:,} turns after the first of "
+        f"{router.dialogues:,} held-out dialogues, own history"
+    )
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
+from benchmarks import follow_ups
 from benchmarks.hybrid.__main__ import main
 from benchmarks.hybrid.bench import without_a_router
 from benchmarks.hybrid.data import Data
@@ -36,6 +37,21 @@ from intent.data import TrainingSet
 INSIDE = [Message(f"known {number}", "pay") for number in range(60)]
 OUTSIDE = [Message(f"strange {number}", None) for number in range(40)]
 STREAM = INSIDE + OUTSIDE
+FOLLOWED = [
+    follow_ups.Row(
+        what=what,
+        dialogues=10,
+        turns=80,
+        right=right,
+        interval=(right - 0.01, right + 0.01),
+        turning_away=0.8,
+        going_on=0.9,
+        unseen_services=0.9,
+        instant=0.3,
+        instant_wrong=0.1,
+    )
+    for what, right in (("the router", 0.885), ("the classifier alone", 0.464))
+]
 
 
 def generated(message: Message, seconds: float = 10.0, *, is_whole: bool = True) -> Generation:
@@ -176,8 +192,8 @@ def test_the_tables_say_void_and_the_picture_is_one() -> None:
         routes={"instant turn": Measured((0.1, 0.2), 0.05)},
         live=Live(10, {"instant": 10}, Cost(1, 1), Cost(1, 1)),
         load=UnderLoad((0.1, 0.1), (0.2, 0.2), 8),
-        training_seconds=None,
-        seconds=1.0,
+        follow_ups=FOLLOWED,
+        spent={"training": 61.0, "generating": 204.0},
         price=0.04,
     )
     console = Console(file=io.StringIO(), width=200, record=True)
@@ -186,9 +202,19 @@ def test_the_tables_say_void_and_the_picture_is_one() -> None:
     assert "saving 5.00× (oracle 2.50×, 1.33 of its saving kept); gate: void" in said
     assert "VOID: 60% in scope" in said
     assert "2.00 times" in said
+    assert "265 s: training 61, generating 204;" in said
+    assert "follow-ups: 88.5% get the right intent (87.5% to 89.5%), by the message alone" in said
+    assert "80 turns after the first of 10 held-out dialogues" in said
+    assert not any("follow" in line for line in shown_without_dialogues(results))
     root = ElementTree.fromstring(picture(results, Gate()))
     assert "60%: 1.33, 25.0% wrong" in "".join(root.itertext())
     assert results.to_json(Gate())["void"]
+
+
+def shown_without_dialogues(results: Results) -> list[str]:
+    console = Console(file=io.StringIO(), width=200, record=True)
+    show(replace(results, follow_ups=()), Gate(), console)
+    return console.export_text().splitlines()
 
 
 def test_without_data_it_says_what_is_missing(
