@@ -4,10 +4,11 @@
 
 Reads dialogues/sgd_dev.jsonl.gz. Each half of its dialogues is decided with a classifier that was
 trained, as an operator trains one, on up to 60 utterances an intent with which people come to
-that intent in the other half. Every dialogue runs through `Chatbot.decide`, whose own decisions
-before are all that it knows of the conversation. Counted is the intent of every user turn after
-the first that has one; a turn that brings up a new intent beside the old one must be given the
-new one. Intervals are 95 % of a bootstrap over dialogues. Services that are not in
+that intent in the other half. These are never out of scope, so that nothing can be certified:
+instant is what has a confidence of 0.8. Every dialogue runs through `Chatbot.decide`, whose own
+decisions before are all that it knows of the conversation. Counted is the intent of every user
+turn after the first that has one; a turn that brings up a new intent beside the old one must be
+given the new one. Intervals are 95 % of a bootstrap over dialogues. Services that are not in
 sgd_train.jsonl.gz are shown apart: the head has not read of them. One thread.
 """
 

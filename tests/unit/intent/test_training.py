@@ -153,6 +153,19 @@ def test_given_utterances_are_counted_without_those_that_were_trained_on() -> No
     assert (counted.basis, counted.inside, counted.outside, counted.seen) == ("given", 1, 1, 4)
 
 
+def test_given_none_the_network_is_the_same_without_those_that_would_certify_it() -> None:
+    data = many(40)
+    *_, certified = train(data, QUICK)
+    *epochs, last = train(data, QUICK, calibration=TrainingSet(()))
+    assert isinstance(certified, Trained)
+    assert isinstance(last, Trained)
+    assert len(epochs) == 2
+    assert last.artifact.calibration is not None
+    assert last.artifact.calibration.inside == 0
+    same, other = (replace(one.artifact, calibration=None) for one in (last, certified))
+    assert to_bytes(same) == to_bytes(other)
+
+
 def test_a_handful_is_not_trained_on_five_times_for_nothing(trained: Trained) -> None:
     assert trained.artifact.calibration is None
 
