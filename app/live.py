@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -12,14 +13,14 @@ from app.database import assistant, drift, model_versions
 from app.database.database import Database
 from app.dialogue.chatbot import Reading
 from app.dialogue.responses import ReplyBook
-from app.dialogue.routing import Grounds
+from app.dialogue.routing import NO_GROUNDS, Grounds
 from app.errors import TwofoldError
 from intent.certificate import certify
-from intent.interface import Certificate, IntentClassifier, IntentError, Promise
+from intent.interface import IntentClassifier, IntentError, Promise
 
 POLL_SECONDS = 1.0
 
-_Loaded = tuple[IntentClassifier, Certificate]
+_Loaded = tuple[IntentClassifier, Grounds]
 
 log = structlog.get_logger(__name__)
 
@@ -29,23 +30,27 @@ class _Snapshot:
     """What one utterance is read with; replaced as a whole."""
 
     classifier: IntentClassifier | None = None
-    certificate: Certificate | None = None
+    grounds: Grounds = NO_GROUNDS
     model_version: int | None = None
     epoch: int = 0
     replies: ReplyBook = field(default_factory=ReplyBook)
     revision: int = -1
-    is_usual_traffic: bool = True
 
 
 class LiveAssistant:
     """Follows promotions and edits, by this process or another, within a second or so."""
 
     def __init__(
-        self, database: Database, load: LoadClassifier, promise: Promise | None = None
+        self,
+        database: Database,
+        load: LoadClassifier,
+        promise: Promise | None = None,
+        promise_under_pressure: Promise | None = None,
     ) -> None:
         self._database = database
         self._load = load
         self._promise = promise or Promise()
+        self._promise_under_pressure = promise_under_pressure
         self._classifying = ClassifierThread()
         self._snapshot = _Snapshot()
         self._refreshing = asyncio.Lock()
@@ -58,8 +63,8 @@ class LiveAssistant:
         return self._snapshot.model_version
 
     @property
-    def certificate(self) -> Certificate | None:
-        return self._snapshot.certificate
+    def grounds(self) -> Grounds:
+        return self._snapshot.grounds
 
     @property
     def replies(self) -> ReplyBook:
@@ -82,13 +87,12 @@ class LiveAssistant:
         classified = await self._classifying.classify(snapshot.classifier, text)
         milliseconds = (time.perf_counter() - start) * 1000
         prediction = classified.prediction
-        grounds = Grounds(snapshot.certificate, is_usual_traffic=snapshot.is_usual_traffic)
         return Reading(
             prediction,
             snapshot.model_version,
             snapshot.replies,
             milliseconds,
-            grounds,
+            snapshot.grounds,
             classify_cpu_ms=classified.cpu_seconds * 1000,
             tracker=snapshot.classifier.topic_tracker,
         )
@@ -112,15 +116,17 @@ class LiveAssistant:
             replies = old.replies
             if revision != old.revision:
                 replies = await self._database.read(assistant.reply_book)
-            served = old.classifier, old.certificate
+            classifier, grounds = old.classifier, old.grounds
             number, epoch = old.model_version, old.epoch
             if live.epoch not in (old.epoch, self._refused_epoch):
                 loaded = await self._load_version(live.model_version)
                 if loaded is not None:
-                    served, number, epoch = loaded, live.model_version, live.epoch
+                    classifier, grounds = loaded
+                    number, epoch = live.model_version, live.epoch
                 else:
                     self._refused_epoch = live.epoch
-            self._snapshot = _Snapshot(*served, number, epoch, replies, revision, usual)
+            grounds = replace(grounds, is_usual_traffic=usual)
+            self._snapshot = _Snapshot(classifier, grounds, number, epoch, replies, revision)
 
     async def _load_certified(self, number: int) -> _Loaded:
         version, data = await self._database.read(
@@ -130,9 +136,11 @@ class LiveAssistant:
 
     def _certified(self, version: model_versions.ModelVersion, data: bytes) -> _Loaded:
         classifier = self._load(data)
-        if version.network_of is None:
-            return classifier, classifier.certify(self._promise)
-        return classifier, certify(model_versions.counted(version), self._promise)
+        test = classifier.certify
+        if version.network_of is not None:
+            test = partial(certify, model_versions.counted(version))
+        looser = self._promise_under_pressure
+        return classifier, Grounds(test(self._promise), test(looser) if looser else None)
 
     async def _load_version(self, number: int | None) -> _Loaded | None:
         if number is None:

@@ -44,7 +44,7 @@ from app.dialogue.routing import RoutingPolicy
 from app.dialogue.wording import APOLOGY
 from app.drift_watch import DriftWatch
 from app.eraser import Eraser
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, TwofoldError
 from app.lanes import PeopleFirst
 from app.live import LiveAssistant
 from app.pages import routes as pages
@@ -53,6 +53,7 @@ from app.reanswering import Reanswerer
 from app.recalibration import Recalibrator
 from app.secret import accepted_secrets
 from app.settings import Settings
+from app.spending import Spending
 from app.training_runner import TrainingLimits, TrainingRunner
 from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
@@ -98,6 +99,7 @@ def create_app(
     """`generator` replaces the configured chain, and `load` what makes a classifier of an
     artefact. Raises ConfigurationError."""
     chain = generator or build_generator(settings)
+    check_budget(settings)
     secrets = accepted_secrets(settings)
 
     @asynccontextmanager
@@ -140,9 +142,11 @@ async def running(
     database = open_database(settings)
     if settings.is_sqlite and sqlite_has_wal_reset_bug():
         log.info("this SQLite has the WAL-reset bug: we write through one connection")
-    live = LiveAssistant(database, load, settings.promise)
+    live = LiveAssistant(database, load, settings.promise, settings.promise_under_pressure)
     index = PassageIndex(database, passage_reader())
     lane = PeopleFirst(generator)
+    places = TurnPlaces(turn_limits(settings))
+    spending = Spending(database, places, ledger.prices_of(settings), settings.generation_budget)
     chatbot = Chatbot(
         reader=live,
         policy=RoutingPolicy(instant_threshold=settings.instant_threshold),
@@ -150,8 +154,9 @@ async def running(
         find_passages=index.find,
         limits=Limits(max_tokens=settings.generation_tokens, seconds=settings.generation_seconds),
         system_prompt=settings.system_prompt,
+        press=spending.pressure,
+        spend=spending.spend,
     )
-    places = TurnPlaces(turn_limits(settings))
     turn_runner = TurnRunner(database, chatbot, places=places)
     keys = KeyRing(database, secrets)
     admission = Admission(settings, database, places)
@@ -168,11 +173,13 @@ async def running(
     try:
         await database.write(lambda c: api_keys.check_pepper(c, secrets))
         await keys.start()
+        await spending.exchange()
         await live.start()
         await index.start()
         await turn_runner.start()
         tasks.append(asyncio.create_task(eraser.run_forever()))
         tasks.append(asyncio.create_task(DriftWatch(database, settings.promise).run_forever()))
+        tasks.append(asyncio.create_task(spending.run_forever()))
         tasks.append(asyncio.create_task(reanswerer.run_forever()))
         if isinstance(generator, FallbackGenerator):
             # Not awaited: until a network is loaded, the chain's next link answers.
@@ -191,6 +198,7 @@ async def running(
             keys,
             admission,
             Recalibrator(database, load, settings.promise),
+            spending,
         )
     finally:
         for task in tasks:
@@ -199,6 +207,8 @@ async def running(
                 await task
         await reanswerer.release()
         await turn_runner.close(settings.finish_seconds)
+        with suppress(TwofoldError):
+            await spending.exchange()
         await generator.aclose()
         await live.close()
         await index.close()
@@ -269,6 +279,24 @@ def build_generator(settings: Settings) -> Generator:
         on_failure=_tell_failure,
         on_start_failure=_tell_start_failure,
     )
+
+
+def check_budget(settings: Settings) -> None:
+    """A budget for what costs nothing would never be spent. Raises ConfigurationError."""
+    if not settings.generation_budget:
+        return
+    names = {part.strip() for part in settings.generators.split(",")}
+    tokens = settings.price_per_1000_prompt_tokens or settings.price_per_1000_reply_tokens
+    if "remote" in names and not tokens:
+        raise ConfigurationError(
+            "TWOFOLD_GENERATION_BUDGET: the remote generator's tokens have no price, so that it "
+            "would never be spent; set TWOFOLD_PRICE_PER_1000_PROMPT_TOKENS and …_REPLY_TOKENS"
+        )
+    if names - {"remote"} and not settings.price_per_cpu_second:
+        raise ConfigurationError(
+            "TWOFOLD_GENERATION_BUDGET: what is generated here has no price, so that it would "
+            "never be spent; set TWOFOLD_PRICE_PER_CPU_SECOND"
+        )
 
 
 def configured_generators(settings: Settings) -> list[Generator]:

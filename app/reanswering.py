@@ -19,6 +19,7 @@ from app.database import duties, reanswers
 from app.database.database import Database
 from app.database.reanswers import Reanswer
 from app.dialogue.chatbot import Chatbot
+from app.dialogue.pressure import Pressure
 from app.dialogue.turn import Turn
 from app.errors import TwofoldError
 from app.lanes import PeopleFirst
@@ -81,8 +82,8 @@ class Reanswerer:
 
     async def answer_next(self) -> bool:
         """Whether a turn was answered again; False when there is none, when it is not our duty,
-        or when people came in between. Raises GeneratorError."""
-        if not self._lane.is_idle:
+        when generating is dear now, or when people came in between. Raises GeneratorError."""
+        if not self._lane.is_idle or self._chatbot.press() is not Pressure.NONE:
             return False
         given_up = [turn_id for turn_id, n in self._failures.items() if n >= MOST_FAILURES]
         found = await self._database.read(

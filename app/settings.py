@@ -1,9 +1,10 @@
 """Every setting, read once at start from the environment (prefix TWOFOLD_) or .env."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from intent.interface import Promise
@@ -44,6 +45,9 @@ class Settings(BaseSettings):
     """Of the messages, the share that is in scope at least; with more, the promise holds, too."""
     instant_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """Least confidence for an instant answer, instead of a promise."""
+    max_wrong_instant_under_pressure: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The same while most of the generator's places are taken, or most of its budget is spent:
+    then the loosest threshold that is certified for this counts. Unset: the promise stays."""
 
     generators: str = "embedded"
     """The chain, first choice first, comma-separated: embedded, remote, local, seq2seq. A
@@ -95,6 +99,9 @@ class Settings(BaseSettings):
     price_per_1000_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
     """Of the remote generator's engine; what runs here costs CPU time, and no tokens."""
     price_per_1000_reply_tokens: Annotated[float, Field(ge=0)] = 0.0
+    generation_budget: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """What generating may cost on one day (UTC), on all replicas together; then the bot asks back,
+    or says that it cannot. 0: as much as it costs."""
 
     training_seconds: Annotated[float, Field(gt=0)] = 1800.0
     training_memory_mb: Annotated[int, Field(ge=512)] = 4096
@@ -167,6 +174,19 @@ class Settings(BaseSettings):
             raise ValueError("at least 32 characters; `openssl rand -hex 32` makes a good one")
         return secret
 
+    @field_validator("max_wrong_instant_under_pressure")
+    @classmethod
+    def _looser(cls, share: float | None, info: ValidationInfo) -> float | None:
+        if info.data.get("instant_threshold") is not None:
+            raise ValueError(
+                "there is no promise to loosen while TWOFOLD_INSTANT_THRESHOLD fixes the "
+                "threshold; unset one of the two"
+            )
+        usual = info.data.get("max_wrong_instant", 0.0)
+        if share is not None and share < usual:
+            raise ValueError(f"must be at least TWOFOLD_MAX_WRONG_INSTANT, which is {usual:g}")
+        return share
+
     @property
     def url(self) -> str:
         return self.database_url or f"sqlite:///{(self.data_dir / 'twofold.db').absolute()}"
@@ -174,6 +194,12 @@ class Settings(BaseSettings):
     @property
     def promise(self) -> Promise:
         return Promise(self.max_wrong_instant, self.promise_confidence, self.least_in_scope)
+
+    @property
+    def promise_under_pressure(self) -> Promise | None:
+        """None where it is the same."""
+        looser = self.max_wrong_instant_under_pressure
+        return None if looser is None else replace(self.promise, max_wrong_instant=looser)
 
     @property
     def is_sqlite(self) -> bool:

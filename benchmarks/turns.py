@@ -360,6 +360,7 @@ async def _without_services(app: Any) -> AsyncIterator[None]:
         keys=cast(Any, Known()),
         admission=Admission(settings, idle, TurnPlaces()),
         recalibrator=unused,
+        spending=unused,
     )
     app.state.declared = declared_routes(app)
     yield

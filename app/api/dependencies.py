@@ -14,6 +14,7 @@ from app.eraser import Eraser
 from app.live import LiveAssistant
 from app.recalibration import Recalibrator
 from app.settings import Settings
+from app.spending import Spending
 from app.training_runner import TrainingRunner
 from app.turn_runner import TurnRunner
 
@@ -33,6 +34,7 @@ class Services:
     keys: KeyRing
     admission: Admission
     recalibrator: Recalibrator
+    spending: Spending
 
     @property
     def secret(self) -> bytes:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Annotated, Any, Self
 
@@ -18,9 +18,11 @@ from app.api.strict_json import StrictRoute
 from app.database import ledger
 from app.database.ledger import Span
 from app.dialogue.cost import Prices
+from app.dialogue.pressure import Pressure
 from app.dialogue.routing import Route
 from app.errors import InvalidInput
 from app.settings import Settings
+from app.spending import Spending
 
 router = APIRouter(
     prefix="/admin/ledger",
@@ -80,6 +82,8 @@ class Totals(Out):
     """Of what was measured, at today's prices."""
     unmeasured: int
     """Turns whose generator did not tell what it took: their cost lacks it."""
+    over_budget: int
+    """Turns that nothing was generated for, as the day's budget was spent."""
     estimated: int
     """Turns whose engine gave no count of tokens: they are estimated by characters."""
     classify_cpu_seconds: float
@@ -118,10 +122,23 @@ class OfVersion(Out):
     totals: Totals
 
 
+class Budget(Out):
+    """Of generating, today (UTC)."""
+
+    limit: float
+    cost: float
+    """So far, on all replicas: replies to people and those that the proof asks for."""
+    pressure: Pressure
+    """On the replica that says this."""
+    ends_at: datetime
+
+
 class Ledger(Out):
     since: datetime
     until: datetime
     prices: PriceList
+    budget: Budget | None
+    """None where the settings have none."""
     totals: Totals
     by_day: list[OfDay]
     by_route: list[OfRoute]
@@ -176,6 +193,7 @@ async def index(during: During, app: App) -> Ledger:
         since=datetime.fromtimestamp(during.since, UTC),
         until=datetime.fromtimestamp(during.until, UTC),
         prices=PriceList.of(app.settings),
+        budget=_budget(app.spending),
         totals=_shown(whole, prices),
         by_day=[
             OfDay(day=day, routes=_routes_of(day, ways), totals=totals)
@@ -246,6 +264,17 @@ def prices_of(settings: Settings) -> Prices:
     )
 
 
+def _budget(spending: Spending) -> Budget | None:
+    if not spending.budget or spending.day is None:
+        return None
+    return Budget(
+        limit=spending.budget,
+        cost=spending.cost,
+        pressure=spending.pressure(),
+        ends_at=datetime.combine(spending.day + timedelta(days=1), time(tzinfo=UTC)),
+    )
+
+
 def _line(line: ledger.Line, prices: Prices) -> Line:
     return Line(**asdict(line), cost=line.effort.cost(prices))
 
@@ -264,6 +293,7 @@ def _shown(totals: ledger.Totals, prices: Prices) -> Totals:
         failed=totals.failed,
         cost=totals.effort.cost(prices),
         unmeasured=totals.unmeasured,
+        over_budget=totals.over_budget,
         estimated=totals.estimated,
         classify_cpu_seconds=totals.classify_cpu_ms / 1000,
         generator_cpu_seconds=totals.generator_cpu_ms / 1000,

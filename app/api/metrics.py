@@ -9,6 +9,7 @@ from app.api.auth import admin
 from app.api.dependencies import App, Services
 from app.database import drift
 from app.database.drift import Look
+from app.dialogue.pressure import Pressure
 
 router = APIRouter(tags=["health"], dependencies=[Depends(admin)])
 
@@ -51,7 +52,16 @@ def _lines(app: Services, look: Look | None) -> Iterator[str]:
         "As much is called in scope as the certificate takes for granted",
         int(look.usual if look else True),
     )
+    now = app.spending.pressure()
+    yield "# HELP twofold_pressure What speaks against generating on this replica"
+    yield "# TYPE twofold_pressure gauge"
+    for one in Pressure:
+        if one is not Pressure.NONE:
+            yield f'twofold_pressure{{by="{one}"}} {int(now is one)}'
+    if app.spending.budget:
+        yield from _gauge("twofold_generation_budget", "What a day may cost", app.spending.budget)
+        yield from _gauge("twofold_generation_cost", "Of today, on all replicas", app.spending.cost)
 
 
-def _gauge(name: str, says: str, value: int) -> tuple[str, str, str]:
+def _gauge(name: str, says: str, value: float) -> tuple[str, str, str]:
     return f"# HELP {name} {says}", f"# TYPE {name} gauge", f"{name} {value}"

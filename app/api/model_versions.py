@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import Field, StrictInt
 
 from app.api.auth import Admin, admin
-from app.api.certificates import WholeCertificate
+from app.api.certificates import Certificate, WholeCertificate
 from app.api.dependencies import App, In, Out
 from app.api.strict_json import StrictRoute
 from app.database import model_versions
+from app.settings import Settings
 from intent.certificate import certify
-from intent.interface import Promise
 
 router = APIRouter(
     prefix="/admin/model-versions",
@@ -37,6 +37,8 @@ class Version(Out):
     evaluation: dict[str, Any]
     certificate: WholeCertificate
     """For the promise in the settings, which is what instant answers are held to."""
+    certificate_under_pressure: Certificate | None
+    """For the looser one of times when generating is dear, where the settings make one."""
     training_job: str | None
     network_of: int | None
     """The version whose network this is, calibrated anew on a sample of turns."""
@@ -82,9 +84,7 @@ async def index(app: App) -> VersionList:
     versions, live = await app.database.read(
         lambda c: (model_versions.everything(c), model_versions.live(c))
     )
-    items = await asyncio.to_thread(
-        lambda: [_shown(one, live, app.settings.promise) for one in versions]
-    )
+    items = await asyncio.to_thread(lambda: [_shown(one, live, app.settings) for one in versions])
     return VersionList(items=items, live=live.model_version, epoch=live.epoch)
 
 
@@ -93,7 +93,7 @@ async def show(number: Number, app: App) -> Version:
     version, live = await app.database.read(
         lambda c: (model_versions.get(c, number), model_versions.live(c))
     )
-    return await asyncio.to_thread(_shown, version, live, app.settings.promise)
+    return await asyncio.to_thread(_shown, version, live, app.settings)
 
 
 @router.post("/{number}/promote")
@@ -148,8 +148,9 @@ async def _switch(app: App, live: model_versions.Live) -> Live:
 
 
 def _shown(
-    version: model_versions.ModelVersion, live: model_versions.Live, promise: Promise
+    version: model_versions.ModelVersion, live: model_versions.Live, settings: Settings
 ) -> Version:
+    counted, looser = model_versions.counted(version), settings.promise_under_pressure
     return Version(
         number=version.number,
         live=version.number == live.model_version,
@@ -160,7 +161,8 @@ def _shown(
         examples=version.examples,
         data_hash=version.data_hash,
         evaluation=dict(version.evaluation),
-        certificate=WholeCertificate.of(certify(model_versions.counted(version), promise)),
+        certificate=WholeCertificate.of(certify(counted, settings.promise)),
+        certificate_under_pressure=Certificate.of(certify(counted, looser)) if looser else None,
         training_job=version.training_job_id,
         network_of=version.network_of,
     )

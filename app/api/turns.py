@@ -19,6 +19,7 @@ from app.api.sse import Event
 from app.api.strict_json import CleanText, StrictRoute
 from app.database import conversations, turns
 from app.dialogue import turn as domain
+from app.dialogue.pressure import Pressure
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import Basis, Cause, Route
 from app.dialogue.routing import Decision as DomainDecision
@@ -70,6 +71,9 @@ class Decision(Out):
     """How likely the message continues the topic before it; null where there was none. Where an
     unsure one does (`follow_up`), intent, confidence and alternatives are those of the
     conversation, and a generator answers with what was said before."""
+    pressure: Pressure
+    """What spoke against generating: then the threshold may be the one of `under_pressure`; and
+    where the budget is `spent`, an unsure bot asks back, or says that it cannot (`degraded`)."""
 
 
 class Citation(Out):
@@ -122,7 +126,7 @@ class Turn(Out):
     model_version: int | None
     generator: str | None
     degraded: str | None
-    """`deadline`, `fallback` or `no_reply`: why this may not be the best answer."""
+    """`deadline`, `fallback`, `no_reply` or `budget`: why this may not be the best answer."""
     skipped: list[Skipped]
     """Generators that were asked before, and did not answer."""
     timing: Timing
@@ -161,6 +165,12 @@ class Explanation(Out):
     prediction: Prediction | None
     certificate: Certificate | None
     """Of the live model version."""
+    certificate_under_pressure: Certificate | None
+    """For the looser promise of such times, where the settings make one."""
+    usual_traffic: bool
+    """False: fewer of the last messages are in scope than the certificates take for granted, so
+    that they say nothing of these. Until that is over an instant answer must satisfy the safe
+    default, too."""
 
 
 @router.post(
@@ -280,11 +290,15 @@ async def explain(question: Question, principal: User, app: App) -> Explanation:
     if (asked := question.conversation_id) is not None:
         found = await app.database.read(lambda c: conversations.get(c, principal.owner, asked))
         state = found.state
+    grounds = app.live.grounds
+    certificate, looser = grounds.certificate, grounds.under_pressure
     prediction, decision = await app.chatbot.explain(question.text, state)
     return Explanation(
         decision=_decision(decision, app.live.replies),
         prediction=Prediction.model_validate(prediction) if prediction else None,
-        certificate=Certificate.of(app.live.certificate) if app.live.certificate else None,
+        certificate=Certificate.of(certificate) if certificate else None,
+        certificate_under_pressure=Certificate.of(looser) if looser else None,
+        usual_traffic=grounds.is_usual_traffic,
     )
 
 
@@ -427,6 +441,7 @@ def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:
             for one in decision.alternatives
         ],
         goes_on=decision.goes_on,
+        pressure=decision.pressure,
     )
 
 

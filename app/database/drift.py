@@ -5,7 +5,7 @@ of the allowed error it may spend.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,7 @@ GOES_ON = 0.5
 """A message that goes on with what was said before, at least so likely, is not compared."""
 STEP = 100
 """A look follows after so many new ones."""
+ON_CERTIFICATE = (Basis.CERTIFIED, Basis.OTHER_TRAFFIC, Basis.UNDER_PRESSURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +166,30 @@ def stands_alone(decision: dict[str, Any]) -> bool:
     )
 
 
-def _instant(decisions: Iterable[dict[str, Any]]) -> int:
-    """Whose network was sure enough, whether or not there was a reply to say."""
+def _instant(decisions: Sequence[dict[str, Any]]) -> int:
+    """Whose network was sure enough, whether or not there was a reply to say, and even where
+    something pressed for more."""
+    usual = _usual_threshold(decisions)
     return sum(
-        one["assurance"] >= one["threshold"]
-        and (one["in_scope"] or one["basis"] in (Basis.CERTIFIED, Basis.OTHER_TRAFFIC))
+        one["assurance"] >= max(one["threshold"], usual)
+        and (one["in_scope"] or one["basis"] in ON_CERTIFICATE)
         for one in decisions
     )
+
+
+def _usual_threshold(decisions: Iterable[dict[str, Any]]) -> float:
+    """The certified one, of times without pressure; 0 where there were none. An intent's own floor
+    may be above it."""
+    usual = (Basis.CERTIFIED, Basis.OTHER_TRAFFIC)
+    return min((one["threshold"] for one in decisions if one["basis"] in usual), default=0.0)
 
 
 def _answered(counted: Calibration, decisions: list[dict[str, Any]]) -> Shares | None:
     """What the threshold that was in force answers of the calibration utterances; None where it
     changed meanwhile, or was none that was counted."""
     bases = {one["basis"] for one in decisions}
-    if bases <= {Basis.CERTIFIED, Basis.OTHER_TRAFFIC}:
-        # An intent's own floor may be above the threshold.
-        threshold = min(one["threshold"] for one in decisions)
+    if bases <= set(ON_CERTIFICATE):
+        threshold = _usual_threshold(decisions) or min(one["threshold"] for one in decisions)
         if threshold not in counted.thresholds:
             return None
         place = counted.thresholds.index(threshold)

@@ -12,10 +12,10 @@ from sqlalchemy.types import Integer
 
 from app.database import cursor
 from app.database.tables import turns
-from app.dialogue.cost import Effort
+from app.dialogue.cost import PAID, Effort
 from app.dialogue.routing import Route
-from app.dialogue.turn import TurnStatus
-from generator.interface import TokensBy
+from app.dialogue.turn import OVER_BUDGET, TurnStatus
+from generator.interface import TokensBy, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Totals:
     """A generator was asked that does not tell what it took, or nothing came of it."""
     estimated: int = 0
     """Their engine gave no count of its tokens."""
+    over_budget: int = 0
+    """Nothing was generated for them, as the day's budget was spent."""
     classify_cpu_ms: float = 0.0
     generator_cpu_ms: float = 0.0
     prompt_tokens: int = 0
@@ -101,18 +103,8 @@ class Line:
     @property
     def effort(self) -> Effort:
         cpu_seconds = ((self.classify_cpu_ms or 0.0) + (self.generator_cpu_ms or 0.0)) / 1000
-        return effort(cpu_seconds, self.prompt_tokens, self.reply_tokens, self.tokens_by)
-
-
-def effort(
-    cpu_seconds: float, prompt_tokens: int | None, reply_tokens: int | None, tokens_by: str | None
-) -> Effort:
-    if tokens_by not in PAID:
-        return Effort(cpu_seconds)
-    return Effort(cpu_seconds, prompt_tokens or 0, reply_tokens or 0)
-
-
-PAID = (TokensBy.ENGINE, TokensBy.ESTIMATE)
+        by = TokensBy(self.tokens_by) if self.tokens_by else None
+        return Effort.of(Usage(cpu_seconds, self.prompt_tokens, self.reply_tokens, by))
 
 
 def groups(connection: Connection, span: Span) -> list[Group]:
@@ -199,6 +191,7 @@ _SUMS: dict[str, ColumnElement[Any]] = {
     "failed": _count(turns.c.status == TurnStatus.FAILED),
     "unmeasured": _count((turns.c.route == Route.GENERATE) & turns.c.generator_cpu_ms.is_(None)),
     "estimated": _count(turns.c.tokens_by == TokensBy.ESTIMATE),
+    "over_budget": _count(turns.c.degraded == OVER_BUDGET),
     "classify_cpu_ms": _sum(turns.c.classify_cpu_ms),
     "generator_cpu_ms": _sum(turns.c.generator_cpu_ms),
     "prompt_tokens": _sum(turns.c.prompt_tokens),

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from app.database import cursor, turns
-from app.database.ledger import Span, day_of, effort, within
+from app.database.ledger import Span, day_of, within
 from app.database.tables import now, reanswers
 from app.database.tables import turns as table
 from app.database.turn_rows import OPEN, from_row, usage_of, usage_values
@@ -73,8 +73,7 @@ class Pair:
     @property
     def effort(self) -> Effort:
         """The generator's; nothing where it does not tell."""
-        used = self.usage or Usage()
-        return effort(used.cpu_seconds, used.prompt_tokens, used.reply_tokens, used.tokens_by)
+        return Effort.of(self.usage)
 
     def saved(self, prices: Prices) -> Mapping[str, float] | None:
         """Per turn; None where the generator does not tell what it took."""

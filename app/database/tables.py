@@ -186,6 +186,17 @@ reanswers = Table(
 )
 """Instant turns that the generator answered as well, for comparison; nobody was told."""
 
+spending = Table(
+    "spending",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, in UTC
+    Column("cpu_seconds", Double, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("reply_tokens", BigInteger, nullable=False),
+)
+"""What generating took, counted while there is a budget for it. Not a sum over turns: whoever
+erases a conversation gets no money back."""
+
 drift = Table(
     "drift",
     metadata,

@@ -14,11 +14,22 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
+from app.dialogue import pressure
+from app.dialogue.cost import Effort
+from app.dialogue.pressure import Press, Pressure
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import NO_GROUNDS, Cause, Decision, Grounds, Route, RoutingPolicy
 from app.dialogue.state import DialogueState
-from app.dialogue.turn import Reply, Timing, Turn, TurnJournal, TurnStatus, Verdict
-from app.dialogue.wording import APOLOGY, ask_which, chosen_option
+from app.dialogue.turn import (
+    OVER_BUDGET,
+    Reply,
+    Timing,
+    Turn,
+    TurnJournal,
+    TurnStatus,
+    Verdict,
+)
+from app.dialogue.wording import APOLOGY, NOT_TODAY, ask_which, chosen_option
 from generator.interface import (
     ChatMessage,
     Citation,
@@ -99,6 +110,10 @@ class Finished:
 TurnEvent = Accepted | Delta | Finished
 
 
+def _nobody_counts(effort: Effort) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Chatbot:
     reader: Reader
@@ -107,6 +122,10 @@ class Chatbot:
     find_passages: FindPassages
     limits: Limits = field(default_factory=Limits)
     system_prompt: str = ""
+    press: Press = pressure.none
+    """What speaks against generating now."""
+    spend: Callable[[Effort], None] = _nobody_counts
+    """Hears what generating takes, as it takes it."""
 
     async def answer(
         self, text: str, journal: TurnJournal, *, deadline_seconds: float | None = None
@@ -114,7 +133,7 @@ class Chatbot:
         due = inf if deadline_seconds is None else time.monotonic() + deadline_seconds
         reading = await self.reader.read(text)
         clock = _Stopwatch(reading)
-        decide = partial(self.decide, text, reading)
+        decide = partial(self.decide, text, reading, pressure=self.press())
 
         # Durable before audible: an instant answer is accepted and done in one commit.
         turn = await journal.accept(decide, clock.timing)
@@ -131,6 +150,13 @@ class Chatbot:
             yield Accepted(turn)
         if turn.status.is_final:
             yield Finished(turn)
+            return
+
+        # Asked here as well: a turn may have waited, or been decided by an earlier process.
+        if self.press() is Pressure.SPENT:
+            yield Delta(NOT_TODAY, offset=0)
+            said = Reply(NOT_TODAY, generator="fixed", degraded=OVER_BUDGET, usage=Usage())
+            yield Finished(await journal.finish(said, clock.timing()))
             return
 
         # Open-ended: a generator writes the reply, and the journal keeps what it has so far.
@@ -159,14 +185,23 @@ class Chatbot:
             draft.apologise()
         yield Finished(await journal.finish(draft.reply(), clock.timing()))
 
-    def decide(self, text: str, reading: Reading, state: DialogueState) -> Verdict:
+    def decide(
+        self,
+        text: str,
+        reading: Reading,
+        state: DialogueState,
+        *,
+        pressure: Pressure = Pressure.NONE,
+    ) -> Verdict:
         """Route this utterance and, unless it is open-ended, word the reply. Pure."""
         picked = chosen_option(text, state.pending)
         if picked:
             decision, continuation = self.policy.chosen(picked), None
         else:
             continuation = reading.continuation(state.topics)
-            decision = self.policy.choose(reading.prediction, state, reading.grounds, continuation)
+            decision = self.policy.choose(
+                reading.prediction, state, reading.grounds, continuation, pressure
+            )
         if reading.tracker is not None:
             state = state.about(topics_after(decision, continuation))
         match decision.route:
@@ -191,7 +226,8 @@ class Chatbot:
     async def explain(self, text: str, state: DialogueState) -> tuple[Prediction | None, Decision]:
         """What `answer` would decide; says and stores nothing."""
         reading = await self.reader.read(text)
-        return reading.prediction, self.decide(text, reading, state).decision
+        verdict = self.decide(text, reading, state, pressure=self.press())
+        return reading.prediction, verdict.decision
 
     async def _write(
         self, text: str, journal: TurnJournal, deadline: float, clock: "_Stopwatch"
@@ -211,9 +247,16 @@ class Chatbot:
             messages = [ChatMessage("system", self.system_prompt), *messages]
         limits = replace(self.limits, seconds=max(deadline - time.monotonic(), 0.0))
         pieces = self.generator.stream(messages, found.passages, limits)
+        told = Effort(found.cpu_seconds)
+        self.spend(told)
         try:
             async for piece in pieces:
-                yield _with_search(piece, found)
+                whole = _with_search(piece, found)
+                if whole.usage is not None:
+                    so_far = Effort.of(whole.usage)
+                    self.spend(so_far - told)
+                    told = so_far
+                yield whole
         finally:
             # Now, not when the garbage collector comes by: an engine is at work behind it.
             if isinstance(pieces, AsyncGenerator):

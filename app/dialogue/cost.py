@@ -1,6 +1,11 @@
 """What a turn costs. What runs here costs its CPU time, an engine elsewhere its tokens."""
 
 from dataclasses import dataclass
+from typing import Self
+
+from generator.interface import TokensBy, Usage
+
+PAID = (TokensBy.ENGINE, TokensBy.ESTIMATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +21,28 @@ class Effort:
     prompt_tokens: int = 0
     """Of an engine elsewhere, as the reply's."""
     reply_tokens: int = 0
+
+    @classmethod
+    def of(cls, usage: Usage | None) -> Self:
+        if usage is None:
+            return cls()
+        if usage.tokens_by not in PAID:
+            return cls(usage.cpu_seconds)
+        return cls(usage.cpu_seconds, usage.prompt_tokens or 0, usage.reply_tokens or 0)
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            self.cpu_seconds + other.cpu_seconds,
+            self.prompt_tokens + other.prompt_tokens,
+            self.reply_tokens + other.reply_tokens,
+        )
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)(
+            self.cpu_seconds - other.cpu_seconds,
+            self.prompt_tokens - other.prompt_tokens,
+            self.reply_tokens - other.reply_tokens,
+        )
 
     def cost(self, prices: Prices) -> float:
         return (

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from app.dialogue.pressure import Pressure
 from app.dialogue.state import DialogueState
-from intent.interface import Certificate, Continuation, OperatingPoint, Prediction, RankedIntent
+from intent.interface import Certificate, Continuation, Prediction, RankedIntent
 
 
 class Route(StrEnum):
@@ -23,6 +24,7 @@ class Cause(StrEnum):
     CLOSE_INTENTS = "close_intents"
     FOLLOW_UP = "follow_up"  # by itself unsure, but it goes on with what was talked about
     UNSURE = "unsure"
+    NOT_AFFORDED = "not_afforded"  # unsure, and the budget is spent: it asks back instead
     OUT_OF_SCOPE = "out_of_scope"
     NO_REPLY = "no_reply"  # the intent is known, but has no reply that can be said
     NO_MODEL_VERSION = "no_model_version"  # nothing is trained or promoted yet
@@ -32,6 +34,7 @@ class Basis(StrEnum):
     """What the threshold of a decision rests on."""
 
     CERTIFIED = "certified"
+    UNDER_PRESSURE = "under_pressure"  # certified for the looser promise of such times
     UNCERTIFIED = "uncertified"  # the safe default
     OTHER_TRAFFIC = "other_traffic"  # certified, but less is in scope of late than was promised for
     FIXED = "fixed"  # by the operator
@@ -61,6 +64,8 @@ class Decision:
     """As the network calls it; None where it was not asked, and in rows of older releases."""
     goes_on: float | None = None
     """How likely the utterance continues the topic before it; None where there was none."""
+    pressure: Pressure = Pressure.NONE
+    """What spoke against generating."""
 
     @property
     def is_users_choice(self) -> bool:
@@ -81,6 +86,7 @@ class Decision:
             "basis": self.basis.value,
             "in_scope": self.in_scope,
             "goes_on": self.goes_on,
+            "pressure": self.pressure.value,
         }
 
     @classmethod
@@ -98,26 +104,37 @@ class Decision:
             basis=Basis(value.get("basis", Basis.FIXED)),
             in_scope=value.get("in_scope"),
             goes_on=value.get("goes_on"),
+            pressure=Pressure(value.get("pressure", Pressure.NONE)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What instant answers may rest on now. Whoever wants to save more, or to be more careful,
-    names another certified `point`; without one, the loosest counts."""
+    """What instant answers may rest on now."""
 
     certificate: Certificate | None = None
-    point: OperatingPoint | None = None
+    under_pressure: Certificate | None = None
+    """Of the looser promise that the operator made for times when generating is dear; None where
+    there is none."""
     is_usual_traffic: bool = True
-    """Whether as much of it is in scope as the certificate takes for granted."""
+    """Whether as much of it is in scope as the certificates take for granted."""
 
     def threshold(self, intent: str) -> float | None:
-        """None where nothing is certified. Never looser than the certificate allows."""
-        if self.certificate is None or self.certificate.point is None:
+        """None where nothing is certified."""
+        return _certified(self.certificate, intent)
+
+    def threshold_under_pressure(self, intent: str) -> float | None:
+        """None where nothing is certified that would answer more."""
+        usual, looser = self.threshold(intent), _certified(self.under_pressure, intent)
+        if not self.is_usual_traffic or looser is None or (usual is not None and looser >= usual):
             return None
-        certified = self.certificate.point.threshold
-        wanted = self.point.threshold if self.point else certified
-        return max(certified, wanted, self.certificate.floors.get(intent, 0.0))
+        return looser
+
+
+def _certified(certificate: Certificate | None, intent: str) -> float | None:
+    if certificate is None or certificate.point is None:
+        return None
+    return max(certificate.point.threshold, certificate.floors.get(intent, 0.0))
 
 
 NO_GROUNDS = Grounds()
@@ -145,6 +162,7 @@ class RoutingPolicy:
         state: DialogueState,
         grounds: Grounds = NO_GROUNDS,
         continuation: Continuation | None = None,
+        pressure: Pressure = Pressure.NONE,
     ) -> Decision:
         """`prediction` is None while no model version is live; `continuation` where no topic
         came before, or nobody follows topics. An instant answer never rests on it: what is
@@ -159,15 +177,21 @@ class RoutingPolicy:
                 threshold,
                 0.0,
                 basis=basis,
+                pressure=pressure,
             )
-        basis, threshold, assurance, is_sure = self._judge(prediction, grounds)
+        basis, threshold, assurance, is_sure = self._judge(prediction, grounds, pressure)
         goes_on = continuation.probability if continuation else None
         ranking = prediction.ranking
         if is_sure:
             route, cause = Route.INSTANT, Cause.CONFIDENT
         else:
-            route, cause = self._route_unsure(prediction, state)
-            if continuation and self._follows(continuation, prediction, route):
+            route, cause = self._route_unsure(prediction, state, pressure)
+            asks_for_want_of_budget = pressure is Pressure.SPENT and route is Route.CLARIFY
+            if (
+                continuation
+                and not asks_for_want_of_budget
+                and self._follows(continuation, prediction, route)
+            ):
                 route, cause, ranking = Route.GENERATE, Cause.FOLLOW_UP, continuation.topics
         return Decision(
             route=route,
@@ -181,6 +205,7 @@ class RoutingPolicy:
             basis=basis,
             in_scope=prediction.in_scope,
             goes_on=goes_on,
+            pressure=pressure,
         )
 
     def chosen(self, intent: str) -> Decision:
@@ -196,13 +221,20 @@ class RoutingPolicy:
         may_be_meant = route is not Route.CLARIFY or continuation.topics[0].intent in rivals
         return may_be_meant and continuation.probability >= self.follow_up_threshold
 
-    def _judge(self, prediction: Prediction, grounds: Grounds) -> tuple[Basis, float, float, bool]:
+    def _judge(
+        self, prediction: Prediction, grounds: Grounds, pressure: Pressure
+    ) -> tuple[Basis, float, float, bool]:
         """The basis and its threshold, what has to reach it, and whether it does."""
         basis, threshold = self._without_certificate()
         confidence = prediction.confidence
         is_sure = prediction.in_scope and confidence >= threshold
         if basis is Basis.FIXED:
             return basis, threshold, confidence, is_sure
+        if pressure is not Pressure.NONE:
+            looser = grounds.threshold_under_pressure(prediction.intent)
+            if looser is not None:
+                assured = prediction.assurance >= looser
+                return Basis.UNDER_PRESSURE, looser, prediction.assurance, assured
         certified = grounds.threshold(prediction.intent)
         if certified is None:
             return basis, threshold, confidence, is_sure
@@ -217,13 +249,17 @@ class RoutingPolicy:
             return Basis.FIXED, self.instant_threshold
         return Basis.UNCERTIFIED, self.safe_threshold
 
-    def _route_unsure(self, prediction: Prediction, state: DialogueState) -> tuple[Route, Cause]:
+    def _route_unsure(
+        self, prediction: Prediction, state: DialogueState, pressure: Pressure
+    ) -> tuple[Route, Cause]:
         best, second = prediction.confidence, _confidence_of_second(prediction.ranking)
         if not prediction.in_scope:
             return Route.GENERATE, Cause.OUT_OF_SCOPE
         rivals = second >= self.least_share_of_second * best
         if rivals and best + second >= self.clarify_threshold and not state.pending:
             return Route.CLARIFY, Cause.CLOSE_INTENTS
+        if pressure is Pressure.SPENT and not state.pending:
+            return Route.CLARIFY, Cause.NOT_AFFORDED
         return Route.GENERATE, Cause.UNSURE
 
 

@@ -10,6 +10,9 @@ from app.dialogue.routing import Decision
 from app.dialogue.state import DialogueState, Option
 from generator.interface import ChatMessage, Citation, Skipped, Usage
 
+OVER_BUDGET = "budget"
+"""`Reply.degraded` where the day's budget was spent, so that nothing was generated."""
+
 
 class TurnStatus(StrEnum):
     ACCEPTED = "accepted"  # stored; an earlier turn of the conversation is still being answered
@@ -30,7 +33,8 @@ class Reply:
     choices: tuple[Option, ...] = ()
     generator: str | None = None
     degraded: str | None = None
-    """Why this may not be the best answer: `deadline`, `fallback`, `no_reply`; None when it is."""
+    """Why this may not be the best answer: `deadline`, `fallback`, `no_reply`,
+    `budget`; None when it is."""
     skipped: tuple[Skipped, ...] = ()
     usage: Usage | None = None
     """What a generator took for it; None where none was asked, or none measures it."""

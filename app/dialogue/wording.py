@@ -10,6 +10,11 @@ APOLOGY = (
     "or ask for a person to help you."
 )
 
+NOT_TODAY = (
+    "I am sorry, I can only answer the usual questions for the rest of the day. "
+    "Please ask in other words, try again tomorrow, or ask for a person to help you."
+)
+
 
 def ask_which(options: Sequence[Option]) -> str:
     titles = [f"“{option.title}”" for option in options]

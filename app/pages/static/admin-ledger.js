@@ -2,7 +2,7 @@
 
 import { api, withQuery } from "./api.js";
 import { h, svg } from "./dom.js";
-import { count, milliseconds, percent } from "./format.js";
+import { count, dateTime, milliseconds, percent } from "./format.js";
 import { proofOf } from "./proof.js";
 
 const ROUTES = ["instant", "clarify", "generate"];
@@ -20,6 +20,7 @@ export class LedgerSection {
     this.days = h("select", { "aria-label": "Time", testid: "ledger-days", onChange: () => this.show() }, DAYS.map((days) => h("option", { value: days, selected: days === 30 }, `Last ${days} days`)));
     this.table = h("a", { class: "button", testid: "ledger-csv" }, "Download as CSV");
     this.figures = h("div", { class: "figures", testid: "ledger-figures" });
+    this.budget = h("div", {});
     this.picture = h("div", { class: "sheet" });
     this.proof = h("div", {});
     this.tables = h("div", { class: "stack" });
@@ -31,6 +32,7 @@ export class LedgerSection {
         h("div", { class: "row" }, this.days, this.table),
       ),
       this.figures,
+      this.budget,
       this.picture,
       this.proof,
       this.tables,
@@ -43,6 +45,7 @@ export class LedgerSection {
     const [ledger, proof] = await Promise.all([api.get(withQuery("admin/ledger", { since })), api.get(withQuery("admin/ledger/proof", { since }))]);
     const money = moneyIn(ledger.prices.currency);
     this.figures.replaceChildren(...figuresOf(ledger, money));
+    this.budget.replaceChildren(budgetOf(ledger, money));
     this.picture.replaceChildren(dayChart(ledger.by_day));
     this.proof.replaceChildren(proofOf(proof, money));
     this.tables.replaceChildren(
@@ -71,6 +74,26 @@ function figuresOf({ totals, by_route: routes }, money) {
     figure(money(totals.cost), missing.join("; ") || "all together", "ledger-cost"),
     figure(totals.turns > 0 ? money((1000 * totals.cost) / totals.turns) : "–", "a thousand turns", "ledger-cost-of-turns"),
   ];
+}
+
+const PRESSURES = {
+  none: "",
+  overload: "Most places of the generator are taken.",
+  budget: "Most of it is spent: the looser promise counts, where there is one.",
+  spent: "It is spent: until then the bot answers what it knows, asks back, or says that it cannot.",
+};
+
+/** Nothing where there is no budget. */
+function budgetOf({ budget, totals }, money) {
+  if (!budget) return "";
+  const refused = totals.over_budget > 0 && `${count(totals.over_budget, "turn")} found it spent.`;
+  return h(
+    "div",
+    { class: "sheet stack tight", testid: "ledger-budget", data: { pressure: budget.pressure } },
+    h("div", { class: "row" }, h("h2", {}, "Budget for generating"), h("span", { class: `badge ${budget.pressure === "spent" ? "failed" : ""}` }, percent(budget.cost / budget.limit))),
+    h("meter", { min: 0, max: budget.limit, high: 0.8 * budget.limit, value: budget.cost, "aria-label": "Spent today" }),
+    h("p", {}, [`${money(budget.cost)} of ${money(budget.limit)} until ${dateTime(budget.ends_at)}.`, PRESSURES[budget.pressure], refused].filter(Boolean).join(" ")),
+  );
 }
 
 const figure = (value, says, testid) => h("p", { class: "figure", testid }, h("b", {}, value), h("small", {}, says));

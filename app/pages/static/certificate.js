@@ -30,13 +30,14 @@ const DOUBTS = {
 export const sayOf = (doubt) => DOUBTS[doubt]();
 
 export function certificateOf(version) {
-  const { certificate } = version;
+  const { certificate, certificate_under_pressure: looser } = version;
   return h(
     "details",
     { testid: "certificate", data: { certified: certificate.certified } },
     h("summary", {}, "Promise: ", h("span", { class: `badge ${certificate.certified ? "live" : ""}`, testid: "certified" }, certificate.certified ? "certified" : "uncertified")),
     h("p", {}, promiseOf(certificate)),
     h("p", { testid: "certificate-says" }, certificate.certified ? pointOf(certificate) : doubtOf(certificate)),
+    looser && h("p", { testid: "certificate-under-pressure" }, `Under pressure at most ${percent(looser.promise.max_wrong_instant, 1)} may be wrong: ${looser.certified ? pointOf(looser) : "that is not certified, so pressure changes no threshold."}`),
     certificate.basis && h("p", { class: "quiet" }, basisOf(certificate)),
     certificate.curve.length > 0 && riskCoverageChart(certificate),
   );

@@ -21,6 +21,7 @@ const ROUTES = {
 
 const BASES = {
   certified: "certified threshold",
+  under_pressure: "looser certified threshold of busy times",
   other_traffic: "certified threshold, and more care, as much of late is out of scope,",
   uncertified: "usual threshold, as nothing is certified,",
   fixed: "threshold",
@@ -32,6 +33,7 @@ const CAUSES = {
   close_intents: (d) => `Two intents are close to each other, only ${percent(d.margin)} apart, so it asked back.`,
   follow_up: (d) => `Not sure enough by itself, but with ${percent(d.goes_on)} it goes on with what was talked about, so the generator took it with the conversation.`,
   unsure: (d) => `Not sure enough: ${percent(d.assurance)} for the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
+  not_afforded: () => "Not sure enough, and what generating may cost today is spent, so it asked back.",
   out_of_scope: () => "Resembles nothing the network was taught, so the generator took it.",
   no_reply: () => "The intent is known, but has no reply that can be said.",
   no_model_version: () => "No model version is live yet.",
@@ -281,7 +283,8 @@ function failureOf(turn) {
   return new Problem({ detail: turn.error?.message ?? "The reply could not be finished." });
 }
 
-function reasonFor({ skipped }) {
+function reasonFor({ degraded, skipped }) {
+  if (degraded === "budget") return "What generating may cost today is spent";
   if (skipped.length === 0) return "Not the best answer";
   return `Did not answer: ${skipped.map((one) => `${one.generator} (${one.error})`).join(", ")}`;
 }

@@ -234,6 +234,8 @@ const WHY = {
   confident: "sure enough",
   close_intents: "two intents were close",
   unsure: "not sure enough",
+  not_afforded: "not sure enough, and the day's budget was spent",
+  follow_up: "it went on with what was said before",
   out_of_scope: "it looked out of scope",
   no_reply: "this intent has no reply",
   no_model_version: "nothing was trained",

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished, Found, Reading, TurnEvent
+from app.dialogue.cost import Effort
+from app.dialogue.pressure import Pressure
 from app.dialogue.responses import IntentReplies, ReplyBook
 from app.dialogue.routing import Cause, Route, RoutingPolicy
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
-from app.dialogue.wording import APOLOGY
+from app.dialogue.wording import APOLOGY, NOT_TODAY
 from generator.interface import (
     ChatMessage,
     Citation,
@@ -21,6 +23,7 @@ from generator.interface import (
     Limits,
     Passage,
     Piece,
+    TokensBy,
     Usage,
 )
 from generator.scripted import ScriptedGenerator
@@ -29,6 +32,7 @@ from tests.fakes import NOTHING, FakeTracker, prediction
 
 SURE = prediction(("greet", 0.95), ("goodbye", 0.05))
 CLOSE = prediction(("greet", 0.48), ("goodbye", 0.44))
+UNSURE = prediction(("greet", 0.5), ("goodbye", 0.04))
 BOOK = ReplyBook(
     {
         "greet": IntentReplies("Say hello", ("Hello!", "Hi!")),
@@ -400,3 +404,55 @@ def test_the_last_piece_may_bring_nothing_but_what_the_reply_took() -> None:
     assert [one.text for one in events if isinstance(one, Delta)] == ["Once."]
     assert journal.turn.reply == Reply("Once.", generator="scripted", usage=Usage(2.5))
     assert journal.used == [Usage(1.5), Usage(2.5)]
+
+
+def spent() -> Pressure:
+    return Pressure.SPENT
+
+
+def test_where_the_budget_is_spent_no_generator_is_asked_and_that_is_said() -> None:
+    generator, journal = ScriptedGenerator(["A story about a fox."]), FakeJournal()
+    events = events_of(chatbot(NOTHING, generator, press=spent), journal)
+    assert generator.calls == []
+    assert [one.text for one in deltas(events)] == [NOT_TODAY]
+    assert journal.turn.reply is not None
+    assert (journal.turn.reply.text, journal.turn.reply.degraded) == (NOT_TODAY, "budget")
+    assert journal.turn.decision is not None
+    assert journal.turn.decision.pressure is Pressure.SPENT
+
+
+def test_a_turn_that_began_before_the_budget_was_spent_is_held_to_it_too() -> None:
+    """As one that is retried, adopted from another process, or has waited."""
+    generator = ScriptedGenerator(["A story about a fox."])
+
+    class Begun(FakeJournal):
+        async def accept(self, decide: Decide, timing: Callable[[], Timing]) -> Turn:
+            return self.turn
+
+    journal = Begun()
+    events_of(chatbot(NOTHING, generator, press=spent), journal)
+    assert generator.calls == []
+    assert journal.turn.reply is not None
+    assert journal.turn.reply.degraded == "budget"
+
+
+def test_what_is_known_is_answered_and_what_is_not_sure_asked_about_on_no_budget() -> None:
+    for read, route in ((SURE, Route.INSTANT), (UNSURE, Route.CLARIFY)):
+        journal = FakeJournal()
+        events_of(chatbot(read, press=spent), journal)
+        assert journal.turn.decision is not None
+        assert journal.turn.decision.route is route
+        assert journal.turn.reply is not None
+        assert journal.turn.reply.degraded is None
+
+
+def test_what_generating_takes_is_told_as_it_is_taken() -> None:
+    told: list[Effort] = []
+
+    async def search(messages: Sequence[ChatMessage]) -> Found:
+        return Found((), cpu_seconds=0.5)
+
+    generator = ScriptedGenerator(["One two."], usage=Usage(2.0, 30, 4, TokensBy.ENGINE))
+    events_of(chatbot(NOTHING, generator, find_passages=search, spend=told.append), FakeJournal())
+    assert told[0] == Effort(0.5)
+    assert sum(told, Effort()) == Effort(2.5, 30, 4)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.dialogue.pressure import Pressure, Strain
 from app.dialogue.routing import NO_GROUNDS, Basis, Cause, Decision, Grounds, Route, RoutingPolicy
 from app.dialogue.state import DialogueState, Option
 from intent.interface import (
@@ -48,6 +49,7 @@ certificates = st.builds(
     points=points,
     floors=st.dictionaries(st.just("intent_0"), shares),
 )
+pressures = st.sampled_from([one for one in Pressure if one is not Pressure.NONE])
 states = st.builds(
     DialogueState,
     pending=st.lists(st.builds(Option, names, names), max_size=3).map(tuple),
@@ -71,6 +73,7 @@ decisions = st.builds(
     assurance=shares,
     basis=st.sampled_from(Basis),
     goes_on=st.none() | shares,
+    pressure=st.sampled_from(Pressure),
     alternatives=predictions().map(
         lambda one: RoutingPolicy().choose(one, DialogueState()).alternatives
     ),
@@ -165,16 +168,64 @@ def test_traffic_that_nothing_is_certified_for_needs_both_to_be_sure(
     assert decision.basis is Basis.OTHER_TRAFFIC
 
 
-@given(predictions(), states, certificates, shares)
-def test_a_point_may_be_stricter_and_is_never_looser_than_the_certificate(
-    given_prediction: Prediction, state: DialogueState, certificate: Certificate, bound: float
+@given(predictions(), states, st.none() | certificates, st.none() | certificates, pressures)
+def test_pressure_moves_between_certified_thresholds_and_takes_no_answer_away(
+    given_prediction: Prediction,
+    state: DialogueState,
+    certificate: Certificate | None,
+    looser: Certificate | None,
+    pressure: Pressure,
 ) -> None:
-    point = OperatingPoint(bound, answered=0.5, let_through=0.0, wrong=0.0)
-    policy = RoutingPolicy()
-    usual = policy.choose(given_prediction, state, Grounds(certificate))
-    moved = policy.choose(given_prediction, state, Grounds(certificate, point))
-    assert moved.threshold >= max(usual.threshold, bound)
-    assert moved.route is not Route.INSTANT or usual.route is Route.INSTANT
+    policy, grounds = RoutingPolicy(), Grounds(certificate, looser)
+    usual = policy.choose(given_prediction, state, grounds)
+    pressed = policy.choose(given_prediction, state, grounds, pressure=pressure)
+    assert pressed.pressure is pressure
+    if pressed.basis is Basis.UNDER_PRESSURE:
+        assert looser is not None
+        assert looser.point is not None
+        floor = looser.floors.get(given_prediction.intent, 0.0)
+        assert pressed.threshold == max(looser.point.threshold, floor)
+        assert (pressed.route is Route.INSTANT) == (pressed.assurance >= pressed.threshold)
+        assert usual.basis is Basis.UNCERTIFIED or pressed.threshold < usual.threshold
+    else:
+        assert (pressed.basis, pressed.threshold) == (usual.basis, usual.threshold)
+        assert (pressed.route is Route.INSTANT) == (usual.route is Route.INSTANT)
+    if usual.basis is Basis.CERTIFIED and usual.route is Route.INSTANT:
+        assert pressed.route is Route.INSTANT
+
+
+@given(predictions(), states, certificates, certificates, pressures)
+def test_no_pressure_loosens_what_nothing_is_certified_for(
+    given_prediction: Prediction,
+    state: DialogueState,
+    certificate: Certificate,
+    looser: Certificate,
+    pressure: Pressure,
+) -> None:
+    policy, elsewhere = RoutingPolicy(), Grounds(certificate, looser, is_usual_traffic=False)
+    usual = policy.choose(given_prediction, state, elsewhere)
+    pressed = policy.choose(given_prediction, state, elsewhere, pressure=pressure)
+    assert (pressed.route is Route.INSTANT) == (usual.route is Route.INSTANT)
+    assert pressed.basis is Basis.OTHER_TRAFFIC
+
+
+@given(predictions(), states, st.none() | continuations)
+def test_where_nothing_may_be_generated_it_asks_back_once_rather_than_say_nothing(
+    given_prediction: Prediction, state: DialogueState, continuation: Continuation | None
+) -> None:
+    spent = RoutingPolicy(instant_threshold=1.1).choose(
+        given_prediction, state, continuation=continuation, pressure=Pressure.SPENT
+    )
+    asks = given_prediction.in_scope and not state.pending
+    assert (spent.route is Route.CLARIFY) == asks
+    assert (spent.cause in (Cause.NOT_AFFORDED, Cause.CLOSE_INTENTS)) == asks
+
+
+def test_an_overload_begins_and_ends_at_different_shares() -> None:
+    strain = Strain()
+    taken = [0, 5, 7, 8, 7, 6, 5, 4, 5, 7, 8, 10, 0]
+    said = [strain.of(one, 10) for one in taken]
+    assert said == [False] * 3 + [True] * 4 + [False] * 3 + [True] * 2 + [False]
 
 
 @given(shares, predictions(), states, certificates)
