@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -182,7 +182,10 @@ def _natural(text: str) -> int:
 
 
 def _share(text: str) -> float:
-    share = float(text)
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError("must be above 0 and at most 1")
     return share
@@ -220,6 +223,8 @@ def _train(options: argparse.Namespace) -> None:
     from intent.terminal import certificate_summary, summary
     from intent.training import train
 
+    if calibration is not None:
+        _check_known(calibration, data.intents, options.calibration[0])
     torch.set_num_threads(options.threads)
     sizes = {name: getattr(options, name) for name in ("cell", "layers", "directions")}
     sizes = {name: value for name, value in sizes.items() if value is not None}
@@ -483,7 +488,9 @@ def _certify(options: argparse.Namespace) -> None:
         _check_folder(output)
     known = artifact.load(options.file)
     if options.data:
-        known = recount(known, _read(options.data, options.oos))
+        data = _read(options.data, options.oos)
+        _check_known(data, known.intents, options.data[0])
+        known = recount(known, data)
     promise = Promise(options.max_wrong, options.confidence, options.least_in_scope)
     certificate = certify(known.calibration, promise)
     if options.output:
@@ -496,6 +503,24 @@ def _certify(options: argparse.Namespace) -> None:
         print(json.dumps(certificate.to_json(), ensure_ascii=False))
     else:
         print(certificate_summary(certificate))
+
+
+def _check_known(data: "TrainingSet", intents: Iterable[str], path: str) -> None:
+    """An answer to an utterance of an unknown intent always counts as wrong."""
+    others = sorted(set(data.intents) - set(intents))
+    if not others:
+        return
+    if len(others) == len(data.intents):
+        raise TrainingDataError(
+            [f"{path}: the network knows none of its intents ({', '.join(others[:3])}); mend them"]
+        )
+    count = sum(example.intent in others for example in data.examples)
+    names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    print(
+        f"warning: {count:,} calibration utterances are of intents that the network does not know "
+        f"({names}): whatever it answers, they count as wrong",
+        file=sys.stderr,
+    )
 
 
 def _explain(options: argparse.Namespace) -> None:

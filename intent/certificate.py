@@ -177,7 +177,8 @@ def certify(counted: Calibration | None, promise: Promise) -> Certificate:
     """The same counts and promise give the same certificate. None: an older file has no counts,
     and where nothing could be kept apart there are none."""
     if counted is None or not counted.inside:
-        return Certificate(promise, doubt=Doubt.NOTHING_UNSEEN)
+        seen = counted.seen if counted else 0
+        return Certificate(promise, doubt=Doubt.NOTHING_UNSEEN, seen=seen)
     points = _passed(counted, _held_to(promise, counted.tries))
     certificate = Certificate(
         promise,
@@ -188,6 +189,8 @@ def certify(counted: Calibration | None, promise: Promise) -> Certificate:
         outside=counted.outside,
         unclear=counted.unclear,
         period=counted.period,
+        seen=counted.seen,
+        contradictory=counted.contradictory,
         curve=risk_coverage(counted, promise),
         augrc=augrc(counted, promise),
     )

@@ -41,7 +41,8 @@ class Window:
     confidences: tuple[int, ...]
     """How many there were in each bin of CONFIDENCE_EDGES."""
     called_in_scope: int
-    instant: int
+    instant: int = 0
+    """Of which the network was sure enough."""
 
     @property
     def messages(self) -> int:
@@ -127,11 +128,12 @@ def surely_answered(counted: Calibration, confidence: float) -> Shares | None:
 def is_usual(counted: Calibration, promise: Promise, called_in_scope: int, messages: int) -> bool:
     """False where clearly fewer messages are called in scope than would be if the share in scope
     were the promised one and they resembled those it was calibrated on."""
-    if not counted.inside or not counted.outside or messages < FEWEST:
+    if not counted.inside or messages < FEWEST:
         return True
     share = promise.least_in_scope
-    usual = counted.in_scope[0] / counted.inside, counted.in_scope[1] / counted.outside
-    expected = share * usual[0] + (1 - share) * usual[1]
+    expected = share * counted.in_scope[0] / counted.inside
+    if counted.outside:  # else nobody knows, and none of them is expected
+        expected += (1 - share) * counted.in_scope[1] / counted.outside
     spread = math.sqrt(expected * (1 - expected) / messages)
     return called_in_scope / messages >= expected - USUAL_DEVIATIONS * spread
 

@@ -136,6 +136,10 @@ class Certificate:
     inside: int = 0
     outside: int = 0
     """Calibration utterances in and out of scope."""
+    seen: int = 0
+    """Left out: trained on, word for word, or repetitions."""
+    contradictory: int = 0
+    """That stand under several intents: one at least is wrong."""
     doubt: Doubt | None = None
     unclear: int = 0
     """Sampled messages of which nobody could tell what they are about: each counts against the

@@ -53,7 +53,7 @@ BASES = {
     "cross_fitted": "each judged by a network trained without it, not by the one that is served",
 }
 DOUBTS = {
-    "nothing_unseen": "no utterances were kept that the network has not seen; "
+    "nothing_unseen": "no in-scope utterances are at hand that the network has not seen; "
     "name some with --calibration, or count on others with certify FILE DATA",
     "one_intent": "the calibration utterances are all of one intent; add those of others",
     "no_out_of_scope": "nothing out of scope was tried; add out-of-scope utterances",
@@ -68,9 +68,9 @@ DOUBTS = {
 def certificate_summary(certificate: "Certificate") -> str:
     promise, point = certificate.promise, certificate.point
     wanted = (
-        f"at most {promise.max_wrong_instant:.1%} of the instant answers wrong, with "
-        f"{promise.confidence:.1%} confidence, where at least {promise.least_in_scope:.1%} of the "
-        "messages are in scope"
+        f"at most {_share(promise.max_wrong_instant)} of the instant answers wrong, with "
+        f"{_share(promise.confidence)} confidence, where at least "
+        f"{_share(promise.least_in_scope)} of the messages are in scope"
     )
     lines = []
     if point:
@@ -99,7 +99,22 @@ def certificate_summary(certificate: "Certificate") -> str:
             lines.append(
                 f"{certificate.unclear:,} that nobody could judge count on both sides, as wrong"
             )
+    if certificate.seen:
+        lines.append(
+            f"{certificate.seen:,} were left out: the network was trained on the same words, or "
+            "they repeat another"
+        )
+    if certificate.contradictory:
+        lines.append(
+            f"{certificate.contradictory:,} stand under several intents, so that one answer at "
+            "least counts as wrong; keep each under one"
+        )
     return "\n".join(lines)
+
+
+def _share(share: float) -> str:
+    """A promise of 0.01 % is not one of 0.0 %."""
+    return f"{100 * share:.4g}%"
 
 
 @contextmanager

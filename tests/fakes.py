@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from intent.assurance import assurance as assurance_of
 from intent.interface import (
     Certificate,
     Continuation,
@@ -14,12 +15,14 @@ from intent.interface import (
 
 
 def prediction(
-    *ranking: tuple[str, float], in_scope: bool = True, assurance: float = 0.0
+    *ranking: tuple[str, float], in_scope: bool = True, assurance: float | None = None
 ) -> Prediction:
-    """`prediction(("greet", 0.9), ("goodbye", 0.1))`"""
+    """`prediction(("greet", 0.9), ("goodbye", 0.1))`; in scope it is very much like an example."""
     ranked = tuple(RankedIntent(intent, confidence) for intent, confidence in ranking)
-    best = ranked[0]
-    return Prediction(best.intent, best.confidence, ranked, in_scope, assurance=assurance)
+    best, score = ranked[0], 9.0 if in_scope else -9.0
+    if assurance is None:
+        assurance = assurance_of(best.confidence, score)
+    return Prediction(best.intent, best.confidence, ranked, in_scope, score, assurance=assurance)
 
 
 NOTHING = prediction(("greet", 0.1), ("goodbye", 0.1), in_scope=False)

@@ -35,6 +35,10 @@ class Certificate(Out):
     outside: int
     unclear: int
     """Of which nobody could tell what they are about: each counts on both sides, as wrong."""
+    seen: int
+    """Utterances that were left out: trained on, word for word, or repetitions."""
+    contradictory: int
+    """Of those that were counted, how many stand under several intents."""
     doubt: Doubt | None
     """Why nothing is certified."""
     missing_inside: int | None

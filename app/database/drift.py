@@ -5,8 +5,8 @@ of the allowed error it may spend.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import model_versions
 from app.database.tables import drift, now, turns
 from app.dialogue.routing import Basis, Cause
-from intent.certificate import CONFIDENCE_EDGES, Calibration
+from intent.certificate import CONFIDENCE_EDGES, Calibration, certify
 from intent.drift import (
     FEWEST,
     Drift,
@@ -105,8 +105,8 @@ def look(connection: Connection, promise: Promise) -> Look | None:
     counted = model_versions.counted(version)
     found: Drift | None = None
     if counted is not None and comparable(counted) and window.messages >= FEWEST:
-        answered = _answered(counted, decisions)
-        found = compare(counted, promise, window, answered, look=looks)
+        sure, expected = _sure(counted, promise, decisions)
+        found = compare(counted, promise, replace(window, instant=sure), expected, look=looks)
     moved = found.moved if found else ()
     values = {
         "looks": looks,
@@ -152,7 +152,7 @@ def _window(connection: Connection, number: int) -> tuple[Window, list[dict[str,
     for one in decisions:
         confidences[bisect_right(CONFIDENCE_EDGES, one["confidence"])] += 1
     called_in_scope = sum(one["in_scope"] for one in decisions)
-    return Window(tuple(confidences), called_in_scope, _instant(decisions)), decisions
+    return Window(tuple(confidences), called_in_scope), decisions
 
 
 def stands_alone(decision: dict[str, Any]) -> bool:
@@ -166,40 +166,28 @@ def stands_alone(decision: dict[str, Any]) -> bool:
     )
 
 
-def _instant(decisions: Sequence[dict[str, Any]]) -> int:
-    """Whose network was sure enough, whether or not there was a reply to say, and even where
-    something pressed for more."""
-    usual = _usual_threshold(decisions)
-    return sum(
-        one["assurance"] >= max(one["threshold"], usual)
-        and (one["in_scope"] or one["basis"] in ON_CERTIFICATE)
-        for one in decisions
-    )
-
-
-def _usual_threshold(decisions: Iterable[dict[str, Any]]) -> float:
-    """The certified one, of times without pressure; 0 where there were none. An intent's own floor
-    may be above it."""
-    usual = (Basis.CERTIFIED, Basis.OTHER_TRAFFIC)
-    return min((one["threshold"] for one in decisions if one["basis"] in usual), default=0.0)
-
-
-def _answered(counted: Calibration, decisions: list[dict[str, Any]]) -> Shares | None:
-    """What the threshold that was in force answers of the calibration utterances; None where it
-    changed meanwhile, or was none that was counted."""
+def _sure(
+    counted: Calibration, promise: Promise, decisions: Sequence[dict[str, Any]]
+) -> tuple[int, Shares | None]:
+    """Of how many messages the network was sure enough, whether or not there was a reply to say,
+    and which shares of the calibration utterances it is as sure of. By the usual threshold, also
+    of messages that met another, as something pressed or traffic was unusual; None where there is
+    no such threshold, or it changed meanwhile."""
     bases = {one["basis"] for one in decisions}
     if bases <= set(ON_CERTIFICATE):
-        threshold = _usual_threshold(decisions) or min(one["threshold"] for one in decisions)
-        if threshold not in counted.thresholds:
-            return None
-        place = counted.thresholds.index(threshold)
-        return Shares(
-            counted.answered[place] / counted.inside, counted.let_through[place] / counted.outside
+        certificate = certify(counted, promise)
+        if certificate.point is None:
+            return 0, None
+        least, floors = certificate.point.threshold, certificate.floors
+        sure = sum(
+            one["assurance"] >= max(least, floors.get(one.get("intent"), 0.0)) for one in decisions
         )
+        return sure, Shares(certificate.point.answered, certificate.point.let_through)
     thresholds = {one["threshold"] for one in decisions}
-    if len(bases) == len(thresholds) == 1:
-        return surely_answered(counted, *thresholds)
-    return None
+    sure = sum(one["in_scope"] and one["assurance"] >= one["threshold"] for one in decisions)
+    if bases == {Basis.FIXED} and len(thresholds) == 1:
+        return sure, surely_answered(counted, *thresholds)
+    return sure, None
 
 
 def read_by(*numbers: int) -> ColumnElement[bool]:

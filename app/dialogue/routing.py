@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self
 
 from app.dialogue.pressure import Pressure
 from app.dialogue.state import DialogueState
-from intent.interface import Certificate, Continuation, Prediction, RankedIntent
+from intent.interface import Certificate, Continuation, Prediction, Promise, RankedIntent
 
 
 class Route(StrEnum):
@@ -36,7 +37,7 @@ class Basis(StrEnum):
     CERTIFIED = "certified"
     UNDER_PRESSURE = "under_pressure"  # certified for the looser promise of such times
     UNCERTIFIED = "uncertified"  # the safe default
-    OTHER_TRAFFIC = "other_traffic"  # certified, but less is in scope of late than was promised for
+    OTHER_TRAFFIC = "other_traffic"  # less is in scope of late than was promised for: both of them
     FIXED = "fixed"  # by the operator
 
 
@@ -58,7 +59,8 @@ class Decision:
     """Confidence of the best intent above the second."""
     alternatives: tuple[Alternative, ...] = ()
     assurance: float = 0.0
-    """The prediction's where the threshold is certified, else its confidence."""
+    """The prediction's; its confidence where that is what is compared: with a fixed threshold, and
+    where the safe default wants more of it."""
     basis: Basis = Basis.FIXED
     in_scope: bool | None = None
     """As the network calls it; None where it was not asked, and in rows of older releases."""
@@ -138,6 +140,7 @@ def _certified(certificate: Certificate | None, intent: str) -> float | None:
 
 
 NO_GROUNDS = Grounds()
+USUAL_ODDS = 19.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,10 @@ class RoutingPolicy:
     instant_threshold: float | None = None
     """Least confidence for an instant answer, whatever is certified; None leaves it to the
     certificate."""
-    safe_threshold: float = 0.8
-    """The same where nothing is certified."""
+    safe_confidence: float = 0.9
+    safe_assurance: float = 0.97
+    """The least of both where nothing is certified and one answer in twenty may be wrong; their
+    odds grow with those that are promised (docs/decisions/0029)."""
     clarify_threshold: float = 0.6
     """Least confidence of the best two together to ask which of them it is."""
     least_share_of_second: float = 0.1
@@ -225,29 +230,35 @@ class RoutingPolicy:
         self, prediction: Prediction, grounds: Grounds, pressure: Pressure
     ) -> tuple[Basis, float, float, bool]:
         """The basis and its threshold, what has to reach it, and whether it does."""
-        basis, threshold = self._without_certificate()
-        confidence = prediction.confidence
-        is_sure = prediction.in_scope and confidence >= threshold
-        if basis is Basis.FIXED:
-            return basis, threshold, confidence, is_sure
+        if self.instant_threshold is not None:
+            confidence, least = prediction.confidence, self.instant_threshold
+            is_sure = prediction.in_scope and confidence >= least
+            return Basis.FIXED, least, confidence, is_sure
+        assurance = prediction.assurance
         if pressure is not Pressure.NONE:
             looser = grounds.threshold_under_pressure(prediction.intent)
             if looser is not None:
-                assured = prediction.assurance >= looser
-                return Basis.UNDER_PRESSURE, looser, prediction.assurance, assured
+                return Basis.UNDER_PRESSURE, looser, assurance, assurance >= looser
         certified = grounds.threshold(prediction.intent)
-        if certified is None:
-            return basis, threshold, confidence, is_sure
-        assured = prediction.assurance >= certified
-        if grounds.is_usual_traffic:
-            return Basis.CERTIFIED, certified, prediction.assurance, assured
-        # Outside of what is certified both must be convinced.
-        return Basis.OTHER_TRAFFIC, certified, prediction.assurance, assured and is_sure
+        if certified is not None and grounds.is_usual_traffic:
+            return Basis.CERTIFIED, certified, assurance, assurance >= certified
+        promised = grounds.certificate.promise if grounds.certificate else Promise()
+        least_confidence = _as_safe(self.safe_confidence, promised)
+        least = _as_safe(self.safe_assurance, promised)
+        is_confident = prediction.in_scope and prediction.confidence >= least_confidence
+        if certified is not None:
+            # Outside of what is certified both must be convinced.
+            least = max(least, certified)
+            return Basis.OTHER_TRAFFIC, least, assurance, is_confident and assurance >= least
+        if prediction.confidence < least_confidence:
+            return Basis.UNCERTIFIED, least_confidence, prediction.confidence, False
+        return Basis.UNCERTIFIED, least, assurance, is_confident and assurance >= least
 
     def _without_certificate(self) -> tuple[Basis, float]:
+        """Where there is no prediction to judge."""
         if self.instant_threshold is not None:
             return Basis.FIXED, self.instant_threshold
-        return Basis.UNCERTIFIED, self.safe_threshold
+        return Basis.UNCERTIFIED, self.safe_assurance
 
     def _route_unsure(
         self, prediction: Prediction, state: DialogueState, pressure: Pressure
@@ -261,6 +272,14 @@ class RoutingPolicy:
         if pressure is Pressure.SPENT and not state.pending:
             return Route.CLARIFY, Cause.NOT_AFFORDED
         return Route.GENERATE, Cause.UNSURE
+
+
+@cache
+def _as_safe(share: float, promise: Promise) -> float:
+    """Its odds, as many times as the promised odds are those of 19 to 1."""
+    wrong = promise.max_wrong_instant
+    odds = share / (1 - share) * (1 - wrong) / wrong / USUAL_ODDS
+    return round(odds / (1 + odds), 6)
 
 
 def _confidence_of_second(ranking: Sequence[RankedIntent]) -> float:

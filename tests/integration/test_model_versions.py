@@ -242,11 +242,30 @@ def test_a_certified_version_answers_by_its_certificate(settings) -> None:
             assert asked.json()["certificate"]["point"]["threshold"] == 0.5
 
 
-def test_an_uncertified_version_answers_by_the_safe_threshold_and_says_so(served: Served) -> None:
-    asked = served.client.post("/v1/route", json={"text": "hello"}, headers=served.user).json()
-    assert (asked["decision"]["basis"], asked["decision"]["threshold"]) == ("uncertified", 0.8)
-    assert asked["decision"]["assurance"] == asked["decision"]["confidence"] == 0.95
-    assert asked["certificate"]["doubt"] == "nothing_unseen"
+def test_an_uncertified_version_answers_by_the_safe_default_and_says_so(settings) -> None:
+    predictions = PREDICTIONS | {
+        "hullo": prediction(("greet", 0.95), ("goodbye", 0.05), assurance=0.9)
+    }
+    with serving(settings, predictions=predictions) as served:
+
+        def asked(text: str) -> dict:
+            response = served.client.post("/v1/route", json={"text": text}, headers=served.user)
+            return response.json()
+
+        for text, route in (("hello", "instant"), ("hullo", "generate")):
+            decision = asked(text)["decision"]
+            assert (decision["basis"], decision["threshold"]) == ("uncertified", 0.97)
+            assert (decision["assurance"], decision["route"]) == (
+                predictions[text].assurance,
+                route,
+            )
+        unsure = asked("no more order")["decision"]
+        assert (unsure["basis"], unsure["threshold"], unsure["assurance"]) == (
+            "uncertified",
+            0.9,
+            unsure["confidence"],
+        )
+        assert asked("hello")["certificate"]["doubt"] == "nothing_unseen"
 
 
 def test_a_fixed_threshold_replaces_the_promise(settings) -> None:

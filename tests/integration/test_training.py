@@ -82,6 +82,34 @@ def test_a_job_becomes_a_version_that_answers_once_it_is_promoted(trainable: Ser
     assert (turn["status"], turn["model_version"]) == ("done", number)
 
 
+def test_thin_and_contradictory_examples_make_a_version_that_says_so_and_still_answers(
+    trainable: Served,
+) -> None:
+    """Eight examples an intent, one of them under two intents, one of them twice."""
+    served = trainable
+    _teach(served, "goodbye", ["hello friend", "Bye!"])
+    done = _events(served, _start(served)["id"])[-1][1]
+    assert done["status"] == "succeeded"
+    path = f"/admin/model-versions/{done['model_version']}"
+    certificate = served.client.get(path, headers=served.admin).json()["certificate"]
+    assert (certificate["certified"], certificate["doubt"]) == (False, "nothing_unseen")
+    promoted = served.client.post(f"{path}/promote", json={}, headers=served.admin)
+    assert promoted.status_code == 200
+
+    def asked(text: str) -> dict:
+        response = served.client.post("/v1/route", json={"text": text}, headers=served.user)
+        assert response.status_code == 200
+        return response.json()
+
+    for text in ("return my shoes", "Return my shoes!", "bye now"):
+        known = asked(text)
+        assert known["decision"]["basis"] == "uncertified"
+        assert known["decision"]["route"] == "instant", known
+        assert not known["certificate"]["certified"]
+    assert asked("hello friend")["decision"]["route"] != "instant"
+    assert asked("write a poem")["decision"]["route"] == "generate"
+
+
 def test_jobs_run_one_after_another_and_chats_go_on(trainable: Served) -> None:
     served = trainable
     conversation = served.conversation()

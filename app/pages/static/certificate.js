@@ -18,7 +18,7 @@ const BASES = {
 };
 
 const DOUBTS = {
-  nothing_unseen: () => "No examples were kept that the network has not seen: an older version, or too few examples.",
+  nothing_unseen: () => "No examples are at hand that the network has not seen: an older version, or too few examples.",
   one_intent: () => "The examples it was tested on are all of one intent.",
   no_out_of_scope: () => "Nothing out of scope was tried: add out-of-scope examples, and train again.",
   too_few: () => "Too few examples to test it on.",
@@ -58,6 +58,8 @@ const pointOf = ({ point }) =>
 function doubtOf(certificate) {
   const { missing_inside: inside, missing_outside: outside, certifiable_from: share } = certificate;
   const parts = [DOUBTS[certificate.doubt]()];
+  if (certificate.seen > 0) parts.push(`${count(certificate.seen, "example was", "examples were")} left out: the network was trained on the same words, or they repeat another.`);
+  if (certificate.contradictory > 0) parts.push(`${count(certificate.contradictory, "example stands", "examples stand")} under several intents: keep each under one.`);
   if (inside !== null) parts.push(`About ${inside} more in scope and ${outside} more out of scope would do, if they turn out as these.`);
   if (share !== null) parts.push(`It could be promised where ${percent(share)} of the messages are in scope.`);
   parts.push("Until then the usual, fixed threshold counts.");

@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, select, update
 
 from app.database import drift, model_versions
@@ -72,6 +73,8 @@ def talk(
     in_scope: float,
     *,
     goes_on: float | None = None,
+    basis: str = "certified",
+    threshold: float = 0.9,
 ) -> None:
     """As the calibration's utterances, but for the share that is in scope."""
     draw, mine = random.Random(messages), stored.conversation(database)
@@ -85,8 +88,8 @@ def talk(
             "cause": "confident" if sure else "unsure",
             "confidence": confidence,
             "assurance": confidence,
-            "threshold": 0.9,
-            "basis": "certified",
+            "threshold": threshold,
+            "basis": basis,
             "in_scope": called,
             "goes_on": goes_on,
         }
@@ -194,3 +197,21 @@ def test_every_replica_hears_that_the_traffic_is_another(database: Database) -> 
         return heard
 
     assert asyncio.run(usual()) == [True, False]
+
+
+@pytest.mark.parametrize(("basis", "threshold"), [("under_pressure", 0.3), ("other_traffic", 0.97)])
+def test_a_threshold_of_the_hour_moves_no_shares(
+    database: Database, basis: str, threshold: float
+) -> None:
+    """Compared are the messages, not what was made of them."""
+    number = promote(database, COUNTED.to_json())
+    talk(database, number, 300, in_scope=0.95, basis=basis, threshold=threshold)
+    steady = look(database)
+    assert steady is not None
+    assert steady.found is not None
+    assert steady.found["instant"] is not None
+    assert steady.moved == ()
+    talk(database, number, 1_000, in_scope=0.4, basis=basis, threshold=threshold)
+    moved = look(database)
+    assert moved is not None
+    assert set(moved.moved) == {"confidence", "instant"}

@@ -139,20 +139,16 @@ def test_a_stricter_threshold_never_makes_an_answer_instant(
     assert strict is not Route.INSTANT or loose is Route.INSTANT
 
 
-@given(predictions(), states, certificates, st.booleans())
+@given(predictions(), states, certificates)
 def test_a_certified_answer_is_as_assured_as_the_certificate_wants(
-    given_prediction: Prediction, state: DialogueState, certificate: Certificate, usual: bool
+    given_prediction: Prediction, state: DialogueState, certificate: Certificate
 ) -> None:
-    grounds = Grounds(certificate, is_usual_traffic=usual)
-    decision = RoutingPolicy().choose(given_prediction, state, grounds)
+    decision = RoutingPolicy().choose(given_prediction, state, Grounds(certificate))
     assert certificate.point is not None
     least = max(certificate.point.threshold, certificate.floors.get(given_prediction.intent, 0))
     assert (decision.threshold, decision.assurance) == (least, given_prediction.assurance)
-    if decision.route is Route.INSTANT:
-        assert given_prediction.assurance >= least
-    if usual:
-        assert decision.basis is Basis.CERTIFIED
-        assert (decision.route is Route.INSTANT) == (given_prediction.assurance >= least)
+    assert decision.basis is Basis.CERTIFIED
+    assert (decision.route is Route.INSTANT) == (given_prediction.assurance >= least)
 
 
 @given(predictions(), states, certificates)
@@ -272,11 +268,36 @@ def test_an_unsure_message_that_goes_on_is_about_the_last_topic_and_generated(
         assert decision.alternatives[0].intent == decision.intent
 
 
-def test_without_a_certificate_the_safe_threshold_counts_and_says_so() -> None:
-    uncertified = Grounds(Certificate(Promise()))
-    for grounds in (NO_GROUNDS, uncertified):
-        decision = RoutingPolicy().choose(CLOSE, DialogueState(), grounds)
-        assert (decision.basis, decision.threshold) == (Basis.UNCERTIFIED, 0.8)
+@given(predictions(), states)
+def test_without_a_certificate_an_answer_takes_confidence_and_assurance(
+    given_prediction: Prediction, state: DialogueState
+) -> None:
+    for grounds in (NO_GROUNDS, Grounds(Certificate(Promise()))):
+        decision = RoutingPolicy().choose(given_prediction, state, grounds)
+        enough = given_prediction.confidence >= 0.9 and given_prediction.assurance >= 0.97
+        assert (decision.route is Route.INSTANT) == (given_prediction.in_scope and enough)
+        assert decision.basis is Basis.UNCERTIFIED
+        compared = (decision.assurance, decision.threshold)
+        if given_prediction.confidence < 0.9:  # the two that are shown are those that failed
+            assert compared == (given_prediction.confidence, 0.9)
+        else:
+            assert compared == (given_prediction.assurance, 0.97)
+
+
+def test_who_promises_more_gets_a_stricter_default() -> None:
+    def least(max_wrong: float) -> float:
+        sure = prediction(("greet", 0.999))
+        grounds = Grounds(Certificate(Promise(max_wrong)))
+        return RoutingPolicy().choose(sure, DialogueState(), grounds).threshold
+
+    assert least(0.2) < least(0.05) == 0.97 < least(0.01)
+    assert round(least(0.01), 4) == 0.9941
+
+
+def test_what_stands_under_two_intents_is_no_instant_answer_however_well_it_is_known() -> None:
+    torn = prediction(("greet", 0.51), ("goodbye", 0.49), assurance=0.99)
+    decision = RoutingPolicy().choose(torn, DialogueState())
+    assert (decision.route, decision.assurance, decision.threshold) == (Route.CLARIFY, 0.51, 0.9)
 
 
 def test_a_decision_of_an_older_release_had_a_fixed_threshold() -> None:

@@ -1,5 +1,6 @@
 """Whether messages are still like the calibration's: on streams whose truth is known."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -179,3 +180,12 @@ def test_much_less_in_scope_than_promised_is_noticed_and_no_more_than_that() -> 
         assert mixed(draw, counted, share, 1_000)
     assert not mixed(draw, counted, 0.6, 1_000)
     assert is_usual(counted, PROMISE, 0, 100)  # a handful of strange messages proves nothing
+
+
+def test_a_promise_for_traffic_that_is_all_in_scope_is_watched_without_strangers() -> None:
+    """Nothing out of scope was counted; and none of it was promised for."""
+    counted = replace(calibration(np.random.default_rng(11), 2_000, 500), outside=0)
+    everything = replace(PROMISE, least_in_scope=1.0)
+    share = counted.in_scope[0] / counted.inside
+    assert is_usual(counted, everything, round(1_000 * share), 1_000)
+    assert not is_usual(counted, everything, round(800 * share), 1_000)
