@@ -180,7 +180,8 @@ def _sure(
             return 0, None
         least, floors = certificate.point.threshold, certificate.floors
         sure = sum(
-            one["assurance"] >= max(least, floors.get(one.get("intent"), 0.0)) for one in decisions
+            one["assurance"] >= max(least, floors.get(one.get("intent") or "", 0.0))
+            for one in decisions
         )
         return sure, Shares(certificate.point.answered, certificate.point.let_through)
     thresholds = {one["threshold"] for one in decisions}

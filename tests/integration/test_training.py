@@ -101,7 +101,7 @@ def test_thin_and_contradictory_examples_make_a_version_that_says_so_and_still_a
         assert response.status_code == 200
         return response.json()
 
-    for text in ("return my shoes", "Return my shoes!", "bye now"):
+    for text in ("return my shoes", "Can I return it?", "bye now"):
         known = asked(text)
         assert known["decision"]["basis"] == "uncertified"
         assert known["decision"]["route"] == "instant", known

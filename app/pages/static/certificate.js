@@ -37,7 +37,7 @@ export function certificateOf(version) {
     h("summary", {}, "Promise: ", h("span", { class: `badge ${certificate.certified ? "live" : ""}`, testid: "certified" }, certificate.certified ? "certified" : "uncertified")),
     h("p", {}, promiseOf(certificate)),
     h("p", { testid: "certificate-says" }, certificate.certified ? pointOf(certificate) : doubtOf(certificate)),
-    looser && h("p", { testid: "certificate-under-pressure" }, `Under pressure at most ${percent(looser.promise.max_wrong_instant, 1)} may be wrong: ${looser.certified ? pointOf(looser) : "that is not certified, so pressure changes no threshold."}`),
+    looser && h("p", { testid: "certificate-under-pressure" }, `Under pressure at most ${percent(looser.promise.max_wrong_instant, 1)} may be wrong. ${looser.certified ? pointOf(looser) : "That is not certified, so pressure changes no threshold."}`),
     certificate.basis && h("p", { class: "quiet" }, basisOf(certificate)),
     certificate.curve.length > 0 && riskCoverageChart(certificate),
   );
@@ -62,7 +62,7 @@ function doubtOf(certificate) {
   if (certificate.contradictory > 0) parts.push(`${count(certificate.contradictory, "example stands", "examples stand")} under several intents: keep each under one.`);
   if (inside !== null) parts.push(`About ${inside} more in scope and ${outside} more out of scope would do, if they turn out as these.`);
   if (share !== null) parts.push(`It could be promised where ${percent(share)} of the messages are in scope.`);
-  parts.push("Until then the usual, fixed threshold counts.");
+  parts.push("Until then a stricter default counts.");
   return parts.join(" ");
 }
 

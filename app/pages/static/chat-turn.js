@@ -23,7 +23,7 @@ const BASES = {
   certified: "certified threshold",
   under_pressure: "looser certified threshold of busy times",
   other_traffic: "certified threshold, and more care, as much of late is out of scope,",
-  uncertified: "usual threshold, as nothing is certified,",
+  uncertified: "careful default, as nothing is certified,",
   fixed: "threshold",
 };
 
@@ -34,7 +34,7 @@ const CAUSES = {
   follow_up: (d) => `Not sure enough by itself, but with ${percent(d.goes_on)} it goes on with what was talked about, so the generator took it with the conversation.`,
   unsure: (d) => `Not sure enough: ${percent(d.assurance)} for the ${BASES[d.basis]} of ${percent(d.threshold)}.`,
   not_afforded: () => "Not sure enough, and what generating may cost today is spent, so it asked back.",
-  out_of_scope: () => "Resembles nothing the network was taught, so the generator took it.",
+  out_of_scope: (d) => `Resembles nothing the network was taught, ${d.pressure === "spent" ? "and what generating may cost today is spent" : "so the generator took it"}.`,
   no_reply: () => "The intent is known, but has no reply that can be said.",
   no_model_version: () => "No model version is live yet.",
 };
