@@ -151,6 +151,11 @@ def test_a_certified_answer_is_as_assured_as_the_certificate_wants(
     assert (decision.route is Route.INSTANT) == (given_prediction.assurance >= least)
 
 
+@example(
+    prediction(("greet", 0.89), assurance=0.99),
+    DialogueState(),
+    Certificate(Promise(), (OperatingPoint(0.5, 0.9, 0.1, 0.03),)),
+)
 @given(predictions(), states, certificates)
 def test_traffic_that_nothing_is_certified_for_needs_both_to_be_sure(
     given_prediction: Prediction, state: DialogueState, certificate: Certificate
