@@ -258,7 +258,8 @@ def p_value(
     if not outside:
         if exhausted <= possible:
             return 1.0
-        return error + float(at_most(wrong, answered, np.array([alpha - price * possible]))[0])
+        tail = float(at_most(wrong, answered, np.array([alpha - price * possible]))[0])
+        return min(1.0, error + tail)
     # Closer to each other at both ends, where the tails change most.
     places = (1 - np.cos(np.linspace(0, math.pi, DIVISIONS + 1))) / 2
     divisions = min(exhausted, possible) * places

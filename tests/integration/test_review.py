@@ -23,7 +23,7 @@ from tests.integration.routes import assert_problem, table_contents
 from tests.unit.app import stored
 
 QUEUE = "/admin/review"
-NEAR = {"is it for me": prediction(("greet", 0.75), ("goodbye", 0.05))}
+NEAR = {"is it for me": prediction(("greet", 0.88), ("goodbye", 0.05))}
 CLARIFIED = "no more order"
 
 

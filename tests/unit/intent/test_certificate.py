@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from intent.binomial import at_most
@@ -98,6 +98,7 @@ def test_of_many_calibrations_no_more_than_allowed_break_the_promise(
     inside=st.integers(1, 3_000),
     outside=st.integers(0, 1_000),
 )
+@example(wrong=0.125, let_through=0.0, share=0.96875, inside=5, outside=0)
 @settings(max_examples=25, deadline=None)
 def test_what_keeps_a_strict_promise_keeps_a_looser_one(
     wrong: float, let_through: float, share: float, inside: int, outside: int
