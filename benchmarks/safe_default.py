@@ -37,7 +37,9 @@ MIXES = (0.9, 0.6, 0.3)
 DRAWS = 8
 FEW_INTENTS, EXAMPLES_OF_EACH = 5, 8
 RULES = (
-    *((confidence, 0.0) for confidence in (0.8, 0.95)),
+    (0.8, 0.0),
+    (0.95, 0.0),
+    (0.0, 0.95),
     *((confidence, least) for confidence in (0.8, 0.9) for least in (0.95, 0.97, 0.98)),
 )
 """Least confidence and assurance, in scope."""
