@@ -3,10 +3,9 @@
     python -m benchmarks.answering [--part heldout] [--json FILE] [--wrong FILE]
 
 Puts the questions of benchmarks/answers/ to it, through the same search and the same prompt as
-a turn. Each organisation has its own documents, as one deployment has. How the search fares in a
-large store is measured on the 500 passages of a town, with the questions to those departments
-that nothing was tuned on. `--part train` is for tuning; what is reported comes from the fields
-that no training may read.
+a turn. Each organisation has its own documents, as one deployment has. A large store are the 500
+passages of a town, with the questions to those of its departments that nothing was tuned on.
+`--part train` is for tuning; what is reported comes from the fields that no training may read.
 """
 
 import argparse
@@ -34,8 +33,9 @@ from app.database import documents
 from app.database.database import Database
 from app.database.migration import migrate
 from app.passage_index import PassageIndex
-from generator.embedded import EmbeddedGenerator
+from generator.embedded import MOST_PASSAGES, EmbeddedGenerator
 from generator.interface import ChatMessage, Citation, Passage, Piece
+from generator.quoting import ranked
 from generator.reader import Reader
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -95,6 +95,9 @@ class Outcome:
     foreign_values: tuple[str, ...]
     """Numbers, links and addresses of the reply that stand in no passage it cites."""
     found: bool
+    """The passage is among the first of the search."""
+    kept: bool
+    """It is among the first when they were read."""
     first_piece_ms: float
     whole_ms: float
     """CPU milliseconds of this process, search included."""
@@ -107,10 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fields = [field for field in fields if field["field"] in options.only]
     questions = [one for field in fields for one in questions_of(field)]
     with tempfile.TemporaryDirectory() as folder:
-        outcomes, found = asyncio.run(_measure(Path(folder), fields, questions))
+        outcomes, of_town = asyncio.run(_measure(Path(folder), fields, questions))
     figures = summary(outcomes)
-    for kind, hits in found.items():
-        figures[kind][f"passage among the first {FIRST} of the town's"] = _share(iter(hits))
+    for kind, found in summary(of_town).items():
+        figures.setdefault(kind, {}).update({f"the town: {name}": found[name] for name in found})
     _show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
@@ -124,8 +127,8 @@ async def _measure(
     folder: Path,
     fields: Sequence[dict[str, Any]],
     questions: Sequence[Question],
-) -> tuple[list[Outcome], dict[str, list[bool]]]:
-    """Outcomes, and by kind of question to the town whether its passage was found."""
+) -> tuple[list[Outcome], list[Outcome]]:
+    """Of the organisations and of the town."""
     reader = Reader()
     generator = EmbeddedGenerator.load(reader)
     shelves = {
@@ -133,27 +136,25 @@ async def _measure(
         for field in fields
     }
     outcomes = [
-        await ask(generator, shelves[question.field], question)
+        await ask(reader, generator, shelves[question.field], question)
         for question in track(questions, "asking", console=Console(stderr=True))
     ]
     departments = read_fields("town")
     town = await _shelf(folder / "town.db", departments, reader)
-    found: defaultdict[str, list[bool]] = defaultdict(list)
     asked = [
         question
         for department in departments
         if department["field"] not in TUNED_DEPARTMENTS
         for question in questions_of(department)
-        if question.expected is not None
     ]
-    for question in track(asked, "searching", console=Console(stderr=True)):
-        first = (await town.index.find(question.messages)).passages[:FIRST]
-        found[question.kind].append(question.passage in [one.title for one in first])
-    found["with an answer"] = found["question"] + found["follow-up"]
+    of_town = [
+        await ask(reader, generator, town, question)
+        for question in track(asked, "asking the town", console=Console(stderr=True))
+    ]
     for shelf in (town, *shelves.values()):
         await shelf.index.close()
         shelf.database.close()
-    return outcomes, found
+    return outcomes, of_town
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,7 +195,9 @@ def _asked(entry: dict[str, Any]) -> Iterator[tuple[ChatMessage, ...]]:
         yield (*history, ChatMessage("user", ask))
 
 
-async def ask(generator: EmbeddedGenerator, shelf: Shelf, question: Question) -> Outcome:
+async def ask(
+    reader: Reader, generator: EmbeddedGenerator, shelf: Shelf, question: Question
+) -> Outcome:
     start = time.process_time()
     passages = (await shelf.index.find(question.messages)).passages
     pieces: list[Piece] = []
@@ -213,9 +216,19 @@ async def ask(generator: EmbeddedGenerator, shelf: Shelf, question: Question) ->
         right=is_right(question, reply, citations, answered=answered),
         foreign_values=foreign_values(reply, citations, passages),
         found=question.passage in [one.title for one in passages[:FIRST]],
+        kept=question.passage in titles_read(reader, question.messages, passages)[:FIRST],
         first_piece_ms=(first - start) * 1000,
         whole_ms=(end - start) * 1000,
     )
+
+
+def titles_read(
+    reader: Reader, messages: Sequence[ChatMessage], passages: Sequence[Passage]
+) -> list[str]:
+    """Of the passages as the generator ranks their sentences."""
+    question = reader.question(messages)
+    reading = reader.read(question, passages[:MOST_PASSAGES])
+    return list(dict.fromkeys(one.passage.title for one, _ in ranked(reading, question.text)))
 
 
 def is_right(
@@ -256,7 +269,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
             "asked": len(some),
             "right": _share(one.right for one in some),
             "says that it does not know": _share(not one.answered for one in some),
-            f"passage among the first {FIRST} of its own": _share(one.found for one in some),
+            f"passage among the first {FIRST} of the search": _share(one.found for one in some),
+            f"passage among the first {FIRST} once read": _share(one.kept for one in some),
             "replies with values of no cited passage": sum(
                 bool(one.foreign_values) for one in some
             ),
@@ -297,7 +311,7 @@ def _show(figures: dict[str, dict[str, float]]) -> None:
         cells = []
         for some in figures.values():
             value = some.get(name)
-            whole = name == "asked" or name.startswith("replies")
+            whole = name.removeprefix("the town: ").startswith(("asked", "replies"))
             cells.append("" if value is None else f"{value:.0f}" if whole else f"{value:.3g}")
         table.add_row(name, *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)

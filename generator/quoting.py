@@ -28,19 +28,22 @@ LEANS_BACK = re.compile(
 )
 
 
-def best_sentences(reading: Reading, question: str) -> list[Sentence]:
-    """The best one first, with those that come close; none of a reading without sentences.
+def ranked(reading: Reading, question: str) -> list[tuple[Sentence, float]]:
+    """All sentences with their weights in log-odds, best first.
 
     The reader judges by meaning; names and numbers, of which it knows little, and what the search
     found, weigh with it."""
-    if not reading.sentences:
-        return []
     weights = np.log([max(one.share, 1e-9) for one in reading.sentences])
     weights += SEARCH_WEIGHT * np.array([one.sentence.passage.score for one in reading.sentences])
     weights += WORDS_WEIGHT * _shared_rarity(question, reading.sentences)
-    order = np.argsort(-weights, kind="stable")[:MOST_SENTENCES]
-    least = weights[order[0]] + np.log(CLOSE_SHARE)
-    return [reading.sentences[place].sentence for place in order if weights[place] >= least]
+    order = np.argsort(-weights, kind="stable")
+    return [(reading.sentences[place].sentence, float(weights[place])) for place in order]
+
+
+def best_sentences(reading: Reading, question: str) -> list[Sentence]:
+    """The best one first, with those that come close; none of a reading without sentences."""
+    best = ranked(reading, question)[:MOST_SENTENCES]
+    return [one for one, weight in best if weight >= best[0][1] + math.log(CLOSE_SHARE)]
 
 
 def _shared_rarity(question: str, scored: Sequence[Scored]) -> NDArray[np.float64]:
