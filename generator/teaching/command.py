@@ -60,8 +60,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     reader.add_argument(
         "--begin",
         type=Path,
-        metavar="FILE",
-        help="checkpoint of an earlier training, whose weights this one begins at",
+        metavar="PATH",
+        help="what an earlier training left, whose weights this one begins at: its checkpoint, or "
+        "the folder that it saved the reader in",
     )
     reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
     reader.add_argument("--epochs", type=float)

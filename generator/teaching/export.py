@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -97,6 +99,21 @@ def export_reader(
     )
 
 
+def exported_weights(folder: Path) -> dict[str, Tensor]:
+    """What `export_reader` has written, rounded as it is, for a ReaderNetwork to go on from; but
+    for its words, which are those of the base. Raises TeachingError."""
+    try:
+        stored = load_file(folder / "reader.safetensors")
+        about = json.loads((folder / "reader.json").read_text("utf-8"))
+        weights = _restored(stored, ReaderShape(**about["shape"]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TeachingError(
+            f"{folder} holds no reader to go on from ({error!r}); name a folder with "
+            "reader.safetensors and reader.json"
+        ) from error
+    return {name: torch.from_numpy(np.array(one, np.float32)) for name, one in weights.items()}
+
+
 def export_writer(
     weights: Mapping[str, Tensor],
     shape: WriterShape,
@@ -162,6 +179,39 @@ def _reader_weights(
 def _matrix(name: str, arrays: Mapping[str, NDArray[np.float32]], layer: str) -> Stored:
     values, scales = quantized_rows(arrays[f"{layer}.weight"])
     return {name: values.T, f"{name}.scale": scales}
+
+
+def _restored(stored: Stored, shape: ReaderShape) -> Stored:
+    """The names of a ReaderNetwork again."""
+    weights = _restored_norm(stored, "embedding", "embedding_norm")
+    marks = np.zeros((shape.layers, shape.width), np.float32)
+    for number in range(shape.layers):
+        layer, name = f"layer{number}", f"layers.{number}"
+        for matrix in LAYER_MATRICES:
+            weights |= _restored_matrix(stored, f"{layer}.{matrix}", f"{name}.{matrix}")
+            weights[f"{name}.{matrix}.bias"] = stored[f"{layer}.{matrix}.bias"]
+        for norm in LAYER_NORMS:
+            weights |= _restored_norm(stored, f"{layer}.{norm}", f"{name}.{norm}_norm")
+        if number in shape.together:
+            marks[number] = stored[f"{layer}.of_passage"].reshape(-1)
+    for head in ("score", "nothing"):
+        weights |= _restored_matrix(stored, f"{head}.in", f"{head}.0")
+        weights[f"{head}.0.bias"] = stored[f"{head}.in.bias"]
+        weights[f"{head}.2.weight"] = stored[f"{head}.out"][None]
+        weights[f"{head}.2.bias"] = stored[f"{head}.out.bias"]
+    looks = {"looked": stored["looked"], "closeness": stored["closeness"].reshape(())}
+    return {**weights, **looks, "of_passage": marks}
+
+
+def _restored_matrix(stored: Stored, name: str, layer: str) -> Stored:
+    return {f"{layer}.weight": (stored[name] * stored[f"{name}.scale"]).T}
+
+
+def _restored_norm(stored: Stored, name: str, layer: str) -> Stored:
+    return {
+        f"{layer}.weight": stored[f"{name}.norm.weight"],
+        f"{layer}.bias": stored[f"{name}.norm.bias"],
+    }
 
 
 def _norm(name: str, arrays: Mapping[str, NDArray[np.float32]], layer: str) -> Stored:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from generator.reader_graph import ABSENT
 from generator.teaching.exercise import NEAREST, Drill, Exercise, FieldDrills, draw_exercise
+from generator.teaching.export import exported_weights
 from generator.teaching.lesson import Field, TeachingError
 from generator.teaching.optimization import MixedPrecision, learning_rate_share
 from generator.teaching.reader_network import ReaderNetwork, Told
@@ -24,7 +25,7 @@ from generator.teaching.reader_validation import Judged, figures, judge
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Figures, saved_state
 
-FOUND_AT_ONCE = 256
+FOUND_AT_ONCE = 64
 CLOSENESS_SCALE = 20
 """What cosines are multiplied with, so that a softmax over them can become sure."""
 ALONE_WEIGHT, FINDING_WEIGHT = 0.15, 0.5
@@ -169,16 +170,21 @@ class ReaderPupil:
         return names
 
 
-def begin_at(network: ReaderNetwork, checkpoint: Path) -> None:
-    """The network gets the weights that an earlier training ended with. Raises TeachingError."""
-    state = saved_state(checkpoint)
-    if state is None:
-        raise TeachingError(f"{checkpoint} does not exist; name the checkpoint of a training")
+def begin_at(network: ReaderNetwork, earlier: Path) -> None:
+    """The network gets the weights that an earlier training ended with. `earlier`: its checkpoint,
+    or the folder of what it exported. Raises TeachingError."""
+    if earlier.is_dir():
+        weights = exported_weights(earlier)
+    else:
+        state = saved_state(earlier)
+        if state is None:
+            raise TeachingError(f"{earlier} does not exist; name a checkpoint, or a folder")
+        weights = state["pupil"].get("optimizer", {}).get("means", {})
     try:
-        network.load_state_dict(state["pupil"]["optimizer"]["means"], strict=False)
-    except (KeyError, RuntimeError) as error:
+        network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
         raise TeachingError(
-            f"{checkpoint} is the checkpoint of another network ({error}); name a reader's"
+            f"{earlier} is of another network ({error}); name a reader's"
         ) from error
 
 
@@ -205,13 +211,16 @@ def nearest_pages(
 def _nearest(network: ReaderNetwork, tokens: Tokens, field: Field) -> Nearest:
     network.eval()
     told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
-    nearest: Nearest = []
-    for start in range(0, len(field.questions), FOUND_AT_ONCE):
-        part = field.questions[start : start + FOUND_AT_ONCE]
-        asked = network.ask(*padded([tokens.question(one.text, one.before) for one in part]))
+    nearest: Nearest = [[]] * len(field.questions)
+    ids = [tokens.question(one.text, one.before) for one in field.questions]
+    by_length = sorted(range(len(ids)), key=lambda number: len(ids[number]))
+    for start in range(0, len(by_length), FOUND_AT_ONCE):
+        part = by_length[start : start + FOUND_AT_ONCE]
+        asked = network.ask(*padded([ids[number] for number in part]))
         best = network.closenesses(asked, told).amax(-1)  # (Q, P)
-        for question, order in zip(part, best.argsort(1, descending=True).tolist(), strict=True):
-            nearest.append([page for page in order if page != question.page][:NEAREST])
+        for number, order in zip(part, best.argsort(1, descending=True).tolist(), strict=True):
+            own = field.questions[number].page
+            nearest[number] = [page for page in order if page != own][:NEAREST]
     return nearest
 
 

@@ -1,6 +1,5 @@
 """The reader and the writer learn, are exported, and are served as they were taught."""
 
-import json
 import math
 import random
 from dataclasses import replace
@@ -8,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
 from torch.nn import functional
 
-from generator.__main__ import main
 from generator.interface import ChatMessage, Passage
 from generator.question import LEANING_FEATURES
 from generator.question import Question as Said
@@ -35,16 +32,10 @@ from generator.teaching.reader_training import (
     reading_loss,
 )
 from generator.teaching.reader_validation import (
-    UNCALIBRATED,
-    Judged,
-    auroc,
-    calibration,
-    figures,
     judge,
 )
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Checkpoint, Pupil, Step, teach
-from generator.teaching.vocabulary import count_tokens, kept_tokens, pruned
 from generator.teaching.writer_network import WriterNetwork, WriterShape
 from generator.teaching.writer_training import (
     WriterConfig,
@@ -57,6 +48,7 @@ from generator.teaching.writer_training import (
 from generator.writer import Writer
 
 from .small_lessons import THINGS
+from .test_reader_validation import supported
 
 READER = ReaderConfig(
     epochs=25,
@@ -219,7 +211,7 @@ def test_what_is_served_is_what_was_taught(
         places = [(page, number) for page in range(len(passages)) for number in range(3)]
         for place, share in zip(places, shares.tolist(), strict=False):
             differences.append(abs(served[place] - share))
-        differences.append(abs(reading.support - supported(one)))
+        differences.append(abs(reading.support - supported(one, CALIBRATED)))
         spread.append(shares.max().item() - shares.min().item())
         with torch.inference_mode():
             told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
@@ -234,11 +226,6 @@ def test_what_is_served_is_what_was_taught(
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
-
-
-def supported(one: Judged, calibrated: Calibration = CALIBRATED) -> float:
-    nothing = 1 / (1 + math.exp(one.log_odds))
-    return calibrated.support(nothing, [one.closeness, one.closeness - one.lead], one.tokens)
 
 
 def test_the_loss_of_reading_weighs_all_sentences_of_a_question_and_none_of_them() -> None:
@@ -303,15 +290,6 @@ def test_with_other_answer_files_a_training_goes_on(
     assert first.number == 2
 
 
-# --- how good it is ---
-
-
-def judged(
-    *, answerable: bool = True, page: int = 0, sentence: int | None = None, odds: float = 0.0
-) -> Judged:
-    return Judged(answerable, page, sentence, odds, closeness=0.6, lead=0.1, tokens=8)
-
-
 def test_the_weights_are_a_mean_of_the_last_steps_and_the_steps_go_on_beside_it() -> None:
     """Towards 1, which the weight reaches in small steps: the mean comes behind."""
     layer = torch.nn.Linear(1, 1, bias=False)
@@ -345,57 +323,28 @@ def test_a_training_begins_at_the_weights_of_an_earlier_one(
 ) -> None:
     earlier = reader_pupil(base, fields[2:], config=replace(READER, epochs=1))
     list(teach(earlier, tmp_path / "earlier.pt"))
+    shape = earlier.network.shape
+    export_reader(earlier.weights, shape, base=base, folder=tmp_path / "exported")
     network = base_network(base)
     begin_at(network, tmp_path / "earlier.pt")
     for name, weight in network.named_parameters():
         if weight.requires_grad:
             assert torch.equal(weight, earlier.weights[name]), name
+    rounded = base_network(base)
+    begin_at(rounded, tmp_path / "exported")
+    for name, weight in rounded.named_parameters():
+        if weight.requires_grad and name != "kinds.weight":
+            least = earlier.weights[name].abs().amax() / 127
+            torch.testing.assert_close(weight, earlier.weights[name], atol=least.item(), rtol=0)
     with pytest.raises(TeachingError, match="does not exist"):
         begin_at(network, tmp_path / "nothing.pt")
+    with pytest.raises(TeachingError, match=r"name a folder with reader\.safetensors"):
+        begin_at(network, base)
     torch.save(
         {"pupil": {"optimizer": {"means": {"score.0.bias": torch.zeros(3)}}}}, tmp_path / "x"
     )
     with pytest.raises(TeachingError, match="another network"):
         begin_at(network, tmp_path / "x")
-
-
-def test_figures_are_shares_of_the_answerable_questions() -> None:
-    questions = [
-        judged(page=0, sentence=0, odds=2.0),
-        judged(page=2, sentence=3, odds=0.0),
-        judged(page=7, odds=-3.0),
-        judged(answerable=False, odds=0.0),
-    ]
-    found = figures(questions)
-    assert found["sentence@1"] == found["page@1"] == pytest.approx(1 / 3)
-    assert found["sentence@3"] == pytest.approx(1 / 3)
-    assert found["page@3"] == found["page@5"] == pytest.approx(2 / 3)
-    assert found["AUROC"] == pytest.approx(0.5)
-    assert figures(questions[:3]) == {}
-
-
-def test_auroc_counts_ties_half() -> None:
-    assert auroc([3.0, 2.0], [1.0, 0.0]) == 1.0
-    assert auroc([1.0, 1.0], [1.0]) == 0.5
-    assert auroc([0.0], [1.0, 0.0]) == 0.25
-
-
-def test_calibration_finds_how_much_too_sure_a_network_is() -> None:
-    draw = random.Random(1)
-    questions = []
-    for _ in range(4000):
-        odds, closeness, tokens = draw.gauss(1, 4), draw.uniform(0.3, 0.9), draw.randrange(3, 30)
-        chance = 1 / (1 + math.exp(-(0.5 * odds - 5 * closeness + 0.8 * math.log(tokens) - 1)))
-        one = judged(answerable=draw.random() < chance, odds=odds)
-        questions.append(replace(one, closeness=closeness, tokens=tokens))
-    found = calibration(questions)
-    assert found.odds == pytest.approx(0.5, abs=0.1)
-    assert found.closeness == pytest.approx(-5, abs=1)
-    assert found.length == pytest.approx(0.8, abs=0.2)
-    for expected in (0.2, 0.5, 0.8):
-        near = [one.answerable for one in questions if abs(supported(one, found) - expected) < 0.1]
-        assert sum(near) / len(near) == pytest.approx(expected, abs=0.08)
-    assert calibration([one for one in questions if one.answerable]) == UNCALIBRATED
 
 
 # --- the writer ---
@@ -440,77 +389,3 @@ def test_the_writer_learns_and_is_served_as_it_was_taught(
 def with_answers(field: Field, answer: str) -> Field:
     questions = [replace(one, answer=answer) for one in field.questions]
     return replace(field, questions=tuple(questions))
-
-
-# --- the vocabulary ---
-
-
-def test_a_smaller_vocabulary_can_still_spell_every_word(base: Path) -> None:
-    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
-    whole = Tokenizer.from_file(str(base / "tokenizer.json"))
-    counts = count_tokens(whole, ["two tickets for the pool", "the pool"])
-    assert counts["pool"] == 2
-    kept = kept_tokens(content, counts, fewest=2)
-    small = Tokenizer.from_str(json.dumps(pruned(content, kept)))
-    before, after = whole.get_vocab(), small.get_vocab()
-    special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
-    single = {token for token in before if len(token.removeprefix("##")) == 1}
-    assert len(single) > 30
-    assert special | single | {"pool", "the"} <= set(after)
-    assert "bicycle" in before
-    assert "bicycle" not in after
-    assert sorted(after.values()) == list(range(len(kept)))
-    assert {before[token] for token in after} == set(kept)
-    spelt = small.encode("bicycle pool", add_special_tokens=False).tokens
-    assert "[UNK]" not in spelt
-    assert "".join(token.removeprefix("##") for token in spelt) == "bicyclepool"
-
-
-def test_without_counts_only_what_is_never_used_is_left_out(base: Path) -> None:
-    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
-    content["added_tokens"] = [
-        one for one in content["added_tokens"] if one["content"] != "[unused0]"
-    ]
-    kept = kept_tokens(content, None, fewest=2)
-    tokens = {number: token for token, number in content["model"]["vocab"].items()}
-    assert {tokens[number] for number in set(tokens) - set(kept)} == {"[unused0]"}
-
-
-# --- the commands ---
-
-
-def test_two_commands_make_all_files(
-    answers: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shared = ["--answers", str(answers), "--validate", "pool", "--out", str(tmp_path / "out")]
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text(json.dumps({"text": "zebra zebra"}) + "\n")
-    code = main(
-        ["teach-reader", *shared, "--base", str(base), "--epochs", "0.5",
-         "--checkpoint", str(tmp_path / "work" / "reader.pt"), "--texts", str(texts)]
-    )  # fmt: skip
-    told = capsys.readouterr().err
-    assert code == 0, told
-    assert "AUROC" in told
-    assert "calibration" in told
-    code = main(
-        ["teach-writer", *shared, "--reader", str(tmp_path / "out"), "--epochs", "1",
-         "--checkpoint", str(tmp_path / "work" / "writer.pt")]
-    )  # fmt: skip
-    told = capsys.readouterr().err
-    assert code == 0, told
-    assert "written:" in told
-    for name in ("reader-course.svg", "writer-course.svg"):
-        assert "<svg" in (tmp_path / "out" / name).read_text()
-    Writer(Reader(tmp_path / "out"), tmp_path / "out")
-
-
-def test_a_command_says_what_is_wrong_and_what_to_do(
-    answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = main(
-        ["teach-reader", "--answers", str(answers), "--validate", "pool", "--base", str(tmp_path),
-         "--out", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "reader.pt")]
-    )  # fmt: skip
-    assert code == 2
-    assert "name a folder" in capsys.readouterr().err
