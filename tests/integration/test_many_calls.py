@@ -45,8 +45,10 @@ pytestmark = pytest.mark.timeout(max(900, CALLS // 5))
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, postgresql: Callable[[], str]) -> Iterator[Pair]:
-    with pair(tmp_path_factory.mktemp("calls"), postgresql) as running:
+def both(
+    tmp_path_factory: pytest.TempPathFactory, postgresql_of_module: Callable[[], str]
+) -> Iterator[Pair]:
+    with pair(tmp_path_factory.mktemp("calls"), postgresql_of_module) as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.postgresql import PostgreSQL
 from tests.proof import suites
 from tests.proof.bench import Bench, Kind, OnProgress, Result
 from tests.proof.burst import burst
@@ -28,7 +29,6 @@ from tests.proof.kills import kills
 from tests.proof.late import late_writes
 from tests.proof.one_key import one_key
 from tests.proof.planted import planted
-from tests.proof.postgresql import PostgreSQL
 from tests.proof.replicas import own_lease, replica_kills, restarts
 
 RunRow = Callable[[Bench, Kind, int, OnProgress], Awaitable[Result]]
@@ -117,7 +117,9 @@ async def prove(
     results: list[Result] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twofold-proof-")))
-        postgresql = stack.enter_context(PostgreSQL()) if "postgresql" in kinds else None
+        postgresql = (
+            stack.enter_context(PostgreSQL(durable=True)) if "postgresql" in kinds else None
+        )
         bar = stack.enter_context(
             Progress(
                 TextColumn("{task.description:28}"),

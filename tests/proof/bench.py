@@ -11,11 +11,11 @@ from app.database import api_keys, intents, model_versions
 from app.database.api_keys import ADMIN, USER
 from app.database.database import Database
 from app.database.migration import migrate
+from tests.postgresql import PostgreSQL
 from tests.proof.checks import Finding, compare, compare_api, read_rows
 from tests.proof.fleet import Fleet, Process
 from tests.proof.load import Doors, Truth
 from tests.proof.plan import Plan
-from tests.proof.postgresql import PostgreSQL
 from tests.proof.server import SECRET
 from tests.proof.stand_ins import GREETINGS
 

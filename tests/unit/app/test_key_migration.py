@@ -1,5 +1,6 @@
 """Keys of an older release keep the rights that they had."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,9 @@ BEFORE, HERE = "0001", "0003"
 
 
 @pytest.fixture
-def at_first(database_url: str) -> Database:
+def at_first(empty_url: str) -> Iterator[Database]:
     """As the release before scopes left it, with a key of each kind."""
-    opened = Database(database_url)
-    if not opened.is_sqlite:
-        opened.write_now(lambda c: c.execute(text("DROP SCHEMA public CASCADE")))
-        opened.write_now(lambda c: c.execute(text("CREATE SCHEMA public")))
+    opened = Database(empty_url)
     opened.write_now(lambda c: command.upgrade(_config(c), BEFORE))
     for scope in ("user", "admin"):
         opened.write_now(

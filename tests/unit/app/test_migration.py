@@ -17,20 +17,6 @@ from app.database.tables import metadata
 from app.errors import ConfigurationError
 
 
-@pytest.fixture
-def empty_url(database_url: str) -> str:
-    database = Database(database_url)
-    if not database.is_sqlite:
-        database.write_now(_drop_everything)
-    database.close()
-    return database_url
-
-
-def _drop_everything(connection: Connection) -> None:
-    connection.execute(text("DROP SCHEMA public CASCADE"))
-    connection.execute(text("CREATE SCHEMA public"))
-
-
 def _ours(_: object, name: str | None, *__: object) -> bool:
     return not (name or "").startswith("passage_search") and name != "search"
 
