@@ -1,5 +1,7 @@
-"""A visitor talks to the demo, and an operator teaches it, in a real browser."""
+"""A visitor talks to the demo, and an operator teaches it, in a real browser. Its process is small,
+idle when nobody asks, and whole after a restart."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -9,7 +11,17 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 from tests.e2e.conftest import Server
 
 REPLY_MS = 20_000
-TRAINING_MS = 200_000
+TRAINING_MS = 600_000
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Trained once for all tests."""
+    server = Server(tmp_path_factory.mktemp("demo"), "--demo").start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -170,6 +182,24 @@ def test_a_phone_shows_the_whole_chat(demo: Server, browser: Browser) -> None:
     assert overflow <= 0
     expect(page.get_by_test_id("send")).to_be_in_viewport()
     context.close()
+
+
+def test_doctor_finds_a_small_and_idle_server(demo: Server) -> None:
+    said = demo.command("doctor", "--json", may_fail=True)
+    findings = {one["name"]: one for one in json.loads(said)}
+    assert all(one["fine"] for one in findings.values()), findings
+    assert "MB (at most 450)" in findings["server"]["detail"]
+
+
+def test_a_second_start_needs_no_training_and_shows_no_key(demo: Server) -> None:
+    with demo.client() as client:
+        before = client.get("/admin/model-versions").json()
+    demo.stop()
+    demo.start()
+    assert demo.admin_key not in demo.said
+    assert "Training" not in demo.said
+    with demo.client() as client:
+        assert client.get("/admin/model-versions").json() == before
 
 
 def say(page: Page, text: str) -> Locator:
