@@ -51,6 +51,7 @@ def main() -> int:
         "train": learnt,
         "its six validation fields": asked("train", VALIDATION_FIELDS.__contains__),
         "heldout": asked("heldout"),
+        "its near misses": asked("heldout", near=True),
         "town": asked("town"),
     }
     table = Table("", "with an answer", "without", "AUROC of the form alone", box=box.SIMPLE)
@@ -61,13 +62,17 @@ def main() -> int:
     return 0
 
 
-def asked(part: str, wanted: Callable[[str], bool] = lambda field: True) -> Asked:
+def asked(
+    part: str, wanted: Callable[[str], bool] = lambda field: True, *, near: bool = False
+) -> Asked:
+    """`near`: of those without an answer, the near misses."""
     questions = [
         question
         for field in read_fields(part)
         if wanted(field["field"])
         for question in questions_of(field)
         if len(question.messages) == 1
+        and (question.expected is not None or question.is_near == near)
     ]
     texts = [question.messages[0].text for question in questions]
     return texts, np.array([question.expected is not None for question in questions])

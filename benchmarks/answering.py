@@ -70,11 +70,13 @@ class Question:
     """None where no passage answers."""
     support: tuple[str, ...] = ()
     """Of the sentences in the passage, those that answer."""
+    is_near: bool = False
+    """Where no passage answers, it was put so that neither form nor words give that away."""
 
     @property
     def kind(self) -> str:
         if self.expected is None:
-            return "no answer"
+            return "near miss" if self.is_near else "no answer"
         return "follow-up" if len(self.messages) > 1 else "question"
 
 
@@ -182,6 +184,8 @@ def questions_of(field: dict[str, Any]) -> Iterator[Question]:
         for entry in ({"ask": passage["unanswered"]}, *passage.get("unanswered_follow_ups", ())):
             for messages in _asked(entry):
                 yield Question(name, messages, title, None)
+        for messages in _asked({"ask": passage.get("near_misses", ())}):
+            yield Question(name, messages, title, None, is_near=True)
 
 
 def _asked(entry: dict[str, Any]) -> Iterator[tuple[ChatMessage, ...]]:
