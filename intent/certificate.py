@@ -241,9 +241,19 @@ def _has_fewer_in_scope(counted: Calibration, least: float) -> bool:
 
 
 def p_value(
-    promise: Promise, *, inside: int, answered: int, wrong: int, outside: int, let_through: int
+    promise: Promise,
+    *,
+    inside: int,
+    answered: int,
+    wrong: int,
+    outside: int,
+    let_through: int,
+    weighed: tuple[int, int] | None = None,
 ) -> float:
-    """Of the hypothesis that a threshold with these counts breaks the promise."""
+    """Of the hypothesis that a threshold with these counts breaks the promise.
+
+    `weighed`: answered in scope, and out of scope; what either side weighs follows from them, and
+    without them from the counts. Weights may be any that do not look at right and wrong."""
     alpha, share = promise.max_wrong_instant, promise.least_in_scope
     error = SET_ASIDE * (1 - promise.confidence)
     certainly = lower_bound(answered, inside, error=error)
@@ -268,8 +278,9 @@ def p_value(
     middles = (divisions[1:] + divisions[:-1]) / 2
     # From a half on a share varies less again, but then the count outside tells the most.
     wrong_share, let_share = alpha - price * middles, np.minimum(0.5, middles * certainly)
-    weight_inside = np.sqrt(wrong_share * (1 - wrong_share) / answered)
-    weight_outside = price / certainly * np.sqrt(let_share * (1 - let_share) / outside)
+    weighed_inside, weighed_outside = weighed or (answered, outside)
+    weight_inside = np.sqrt(wrong_share * (1 - wrong_share) / weighed_inside)
+    weight_outside = price / certainly * np.sqrt(let_share * (1 - let_share) / weighed_outside)
     # Between two divisions each tail is at most what it is at one of its ends.
     scores = weight_inside * _normal_scores(tails_inside[1:])
     scores += weight_outside * _normal_scores(tails_outside[:-1])
@@ -326,13 +337,18 @@ def _passed(counted: Calibration, promise: Promise) -> tuple[OperatingPoint, ...
 
 
 def _p_value_at(place: int, counted: Calibration, promise: Promise) -> float:
+    """What is unclear stands on both sides: it moves what they tell, and never what they weigh, or
+    another truth about it could have a larger p-value."""
+    answered, outside = counted.answered[place], counted.outside
+    clear = (max(1, answered - counted.unclear), max(1, outside - counted.unclear))
     return p_value(
         promise,
         inside=counted.inside,
-        answered=counted.answered[place],
+        answered=answered,
         wrong=counted.wrong[place],
-        outside=counted.outside,
+        outside=outside,
         let_through=counted.let_through[place],
+        weighed=clear,
     )
 
 

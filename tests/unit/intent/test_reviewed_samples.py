@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intent.certificate import Calibration, certify, messages_needed, p_value
@@ -58,6 +58,7 @@ def test_an_unclear_message_counts_on_both_sides_as_the_worst() -> None:
     assert (certify(found, USUAL).unclear, certify(found, USUAL).period) == (1, PERIOD)
 
 
+@settings(max_examples=400)
 @given(
     share=st.sampled_from([0.3, 0.6, 0.9, 0.95]),
     most=st.sampled_from([0.02, 0.05, 0.1]),
@@ -81,6 +82,7 @@ def test_no_truth_about_an_unclear_message_speaks_more_against_the_promise(
             wrong=wrong + more_wrong,
             outside=outside + more_outside,
             let_through=let_through + more_through,
+            weighed=(max(1, answered), outside),
         )
 
     as_counted = p(1, int(is_sure), 1, 1) + 1e-9
