@@ -541,8 +541,7 @@ def _classify(options: argparse.Namespace) -> None:
         if text is None:
             _say({"error": 'expected one object with a text: {"text": "..."}'})
         else:
-            prediction = asdict(classifier.classify(text))
-            _say({name: one for name, one in prediction.items() if name != "cue"})
+            _say(classifier.classify(text).to_json())
 
 
 def _lines() -> Iterator[bytes]:

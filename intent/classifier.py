@@ -142,21 +142,16 @@ class GRUClassifier:
             score - self._artifact.scope.threshold - OVERRULED * refused
             for score, refused in zip(scores.tolist(), overruled, strict=True)
         ]
-        cues: list[tuple[float, ...]] = [()] * len(texts)
-        if self._tracker is not None:
-            cues = [
-                self._tracker.cue(features, score, len(tokens))
-                for features, score, tokens in zip(active.features, above, tokenized, strict=True)
-            ]
         return [
             self._prediction(
                 sorted(zip(share, places, strict=True), key=_by_confidence),
                 score,
                 slots=found,
-                cue=cue,
+                direction=one.direction,
+                tokens=len(tokens),
             )
-            for share, places, score, found, cue in zip(
-                shares, best.tolist(), above, slots, cues, strict=True
+            for share, places, score, found, one, tokens in zip(
+                shares, best.tolist(), above, slots, compared, tokenized, strict=True
             )
         ]
 
@@ -166,10 +161,11 @@ class GRUClassifier:
         score: float,
         *,
         slots: tuple[Slot, ...],
-        cue: tuple[float, ...],
+        direction: Array,
+        tokens: int,
     ) -> Prediction:
         ranking = tuple(
-            RankedIntent(self.intents[place], confidence) for confidence, place in ranked
+            [RankedIntent(self.intents[place], confidence) for confidence, place in ranked]
         )
         first = ranking[0]
         return Prediction(
@@ -180,7 +176,8 @@ class GRUClassifier:
             scope_score=score,
             slots=slots,
             assurance=assurance(first.confidence, score),
-            cue=cue,
+            direction=direction,
+            tokens=tokens,
         )
 
     def _wordless(self) -> Prediction:

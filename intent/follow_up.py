@@ -14,7 +14,7 @@ Shapes: F features, H hidden width.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import mul
+from operator import add
 from typing import Self
 
 import numpy as np
@@ -30,8 +30,10 @@ OUTPUTS = 3
 REMEMBERED = 3
 """Topics that are told one by one; the others share the rest."""
 FEATURE_SCALE = 8.0
+NOTHING = np.zeros(HIDDEN, np.float32)
 LEAST_REST = 1e-3
 LEAST_EVIDENCE = 0.01
+MOST_LOG_ODDS = math.log((1 - 1e-4) / 1e-4)
 LEAST_SCOPE = -9.0
 """A rule that says out of scope puts the scope score far below."""
 
@@ -78,79 +80,79 @@ class FollowUpTracker:
     def __init__(self, head: FollowUpHead, intents: Sequence[str]) -> None:
         weights = head.weights
         self._intents = frozenset(intents)
-        self._words = np.ascontiguousarray(FEATURE_SCALE * weights["words.weight"].T)  # (F, H)
-        self._words_bias = weights["words.bias"]
-        self._scope, self._length = weights["signals.weight"].T[-2:].copy()
-        self._signals = weights["signals.weight"][:, :-2].copy()
-        self._output, self._bias = weights["output.weight"], weights["output.bias"]
+        self._words = FEATURE_SCALE * weights["words.weight"]
+        bias = weights["words.bias"][:, None]
+        self._signals = np.hstack([weights["signals.weight"], bias])  # (H, SIGNALS + 1)
+        self._output, self._bias = weights["output.weight"], weights["output.bias"].tolist()
 
     @classmethod
     def of(cls, head: FollowUpHead | None, intents: Sequence[str]) -> Self | None:
         return cls(head, intents) if head is not None else None
 
-    def cue(self, features: Array, scope_score: float, length: int) -> tuple[float, ...]:
-        """What the words alone say (H): all that can be worked out before the conversation is
-        known. `scope_score`: above the threshold of scope; `length` in tokens."""
-        hidden = features @ self._words
-        hidden *= 1 / max(1e-6, math.sqrt(features @ features))
-        hidden += self._words_bias
-        hidden += max(LEAST_SCOPE, scope_score) / 3 * self._scope
-        hidden += math.log1p(length) * self._length
-        return tuple(hidden.tolist())
-
     def follow(self, prediction: Prediction, topics: Sequence[RankedIntent]) -> Continuation:
-        if not prediction.cue:  # no words
+        if prediction.direction is None:  # no words
             return Continuation(0.0, tuple(topics))
         # A new model version may not know them.
-        before = {one.intent: one.confidence for one in topics if one.intent in self._intents}
+        before = {intent: share for intent, share in topics if intent in self._intents}
         if not before:
             return Continuation(0.0, prediction.ranking[:REMEMBERED])
-        said = {one.intent: one.confidence for one in prediction.ranking}
-        unsaid, untold = self._rest(said), self._rest(before)  # of each intent not named there
-        named = list(before | said)
-        belief = [before.get(name, untold) for name in named]
-        confidence = [said.get(name, unsaid) for name in named]
+        said = prediction.ranking
+        # Of each intent that is not named there.
+        unsaid = self._rest(sum([share for _, share in said]), len(said))
+        untold = self._rest(sum(before.values()), len(before))
+        named = [(intent, before.pop(intent, untold), share) for intent, share in said]
+        named += [(intent, share, unsaid) for intent, share in before.items()]
         others = len(self._intents) - len(named)
-        elsewhere = [(1 - b) * c for b, c in zip(belief, confidence, strict=True)]
-        agreeing = sum(map(mul, belief, confidence)) + others * untold * unsaid
 
-        most = belief.index(max(belief))
+        agreeing, elsewhere = others * untold * unsaid, 0.0
+        topic, belief, confidence = named[0]
+        for one, believed, confident in named:
+            both = believed * confident
+            agreeing += both
+            if confident - both > elsewhere:  # noqa: PLR1730 - max() would take three times as long
+                elsewhere = confident - both
+            if believed > belief:
+                topic, belief, confidence = one, believed, confident
         signals = (
             _log_odds(agreeing),
             _log_odds(prediction.confidence),
-            _log_odds(confidence[most]),
-            _log_odds(max(elsewhere)),
-            float(named[most] == prediction.intent),
-            _log_odds(belief[most]),
+            _log_odds(confidence),
+            _log_odds(elsewhere),
+            topic == prediction.intent,
+            _log_odds(belief),
+            max(LEAST_SCOPE, prediction.scope_score) / 3,
+            math.log1p(prediction.tokens),
+            1.0,
         )
-        hidden = self._signals @ np.array(signals, np.float32)
-        hidden += prediction.cue
-        np.maximum(hidden, 0, out=hidden)
-        goes_on, sharpening, choosing = (self._output @ hidden + self._bias).tolist()
+        hidden = self._words.dot(prediction.direction)
+        hidden += self._signals.dot(np.array(signals, np.float32))
+        outputs = self._output.dot(np.maximum(hidden, NOTHING)).tolist()
+        goes_on, sharpening, choosing = map(add, outputs, self._bias)
 
         probability = 1 / (1 + math.exp(-goes_on))
         sharpening, choosing = _softplus(sharpening), _softplus(choosing)
-        sharpened = [
-            b * (c + LEAST_EVIDENCE) ** sharpening for b, c in zip(belief, confidence, strict=True)
-        ]
-        chosen = [(1 - b) * c**choosing for b, c in zip(belief, confidence, strict=True)]
-        old = sum(sharpened) + others * untold * (unsaid + LEAST_EVIDENCE) ** sharpening
-        new = sum(chosen) + others * (1 - untold) * unsaid**choosing
+        old = others * untold * (unsaid + LEAST_EVIDENCE) ** sharpening
+        new = others * (1 - untold) * unsaid**choosing
+        moved = []
+        for one, believed, confident in named:
+            old += (sharpened := believed * (confident + LEAST_EVIDENCE) ** sharpening)
+            new += (chosen := (1 - believed) * confident**choosing)
+            moved.append((sharpened, chosen, one))
         kept, taken = probability / old, (1 - probability) / new
-        shares = [kept * one + taken * other for one, other in zip(sharpened, chosen, strict=True)]
-        likeliest = sorted(zip(shares, named, strict=True), reverse=True)[:REMEMBERED]
-        return Continuation(
-            probability, tuple([RankedIntent(name, share) for share, name in likeliest])
-        )
+        shares = [(kept * sharpened + taken * chosen, one) for sharpened, chosen, one in moved]
+        shares.sort(reverse=True)
+        likeliest = [RankedIntent(one, share) for share, one in shares[:REMEMBERED]]
+        return Continuation(probability, tuple(likeliest))
 
-    def _rest(self, known: Mapping[str, float]) -> float:
-        rest = max(LEAST_REST, 1 - sum(known.values()))
-        return rest / max(1, len(self._intents) - len(known))
+    def _rest(self, known: float, count: int) -> float:
+        rest = 1 - known
+        return (rest if rest > LEAST_REST else LEAST_REST) / (len(self._intents) - count or 1)
 
 
 def _log_odds(share: float) -> float:
-    capped = min(1 - 1e-4, max(1e-4, share))
-    return math.log(capped / (1 - capped))
+    if share < 1e-4:
+        return -MOST_LOG_ODDS
+    return math.log(share / (1 - share)) if share < 1 - 1e-4 else MOST_LOG_ODDS
 
 
 def _softplus(value: float) -> float:

@@ -4,14 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 OUT_OF_SCOPE = "out_of_scope"
 """Reserved intent name: its examples teach what the assistant is *not* for."""
 
 
-@dataclass(frozen=True, slots=True)
-class RankedIntent:
+class RankedIntent(NamedTuple):
     intent: str
     confidence: float
 
@@ -53,12 +55,23 @@ class Prediction:
     scope_score: float = 0.0
     slots: tuple[Slot, ...] = ()
     assurance: float = 0.0
-    cue: tuple[float, ...] = field(default=(), repr=False, compare=False)
-    """What a `TopicTracker` of the same classifier wants to know of the words; else empty."""
+    direction: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """(F,), where the network places the words, of length 1; None where there are none."""
+    tokens: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "intent": self.intent,
+            "confidence": self.confidence,
+            "ranking": [one._asdict() for one in self.ranking],
+            "in_scope": self.in_scope,
+            "scope_score": self.scope_score,
+            "slots": [asdict(one) for one in self.slots],
+            "assurance": self.assurance,
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Continuation:
+class Continuation(NamedTuple):
     """An utterance in its conversation. `probability`: that it goes on with what was talked about.
     `topics` is what it is about then: the likeliest intents, best first; their shares add up to
     at most 1."""

@@ -59,7 +59,8 @@ def choose_stored(labels: Numbers) -> Numbers:
 class Comparison:
     """An utterance beside the stored examples of its likeliest intents."""
 
-    length: float  # of its features
+    direction: Array  # (F,), its features, divided by
+    length: float  # theirs
     intents: list[int]
     places: list[tuple[int, int]]  # where each of those intents' examples begin and end
     cosines: list[Array]  # to each of those intents' examples
@@ -114,7 +115,9 @@ class Neighbours:
             overall = sorted(chain.from_iterable(best), reverse=True)
             nearness = _mean(overall[skipped : skipped + NEAREST])
             compared.append(
-                Comparison(length, intents, places, cosines, closeness, nearness, prototype)
+                Comparison(
+                    direction, length, intents, places, cosines, closeness, nearness, prototype
+                )
             )
         return compared
 

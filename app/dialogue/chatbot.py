@@ -202,14 +202,13 @@ class Chatbot:
             decision = self.policy.choose(
                 reading.prediction, state, reading.grounds, continuation, pressure
             )
-        if reading.tracker is not None:
-            state = state.about(topics_after(decision, continuation))
+        topics = topics_after(decision, continuation) if reading.tracker else state.topics
         match decision.route:
             case Route.INSTANT:
                 assert decision.intent is not None
                 said = reading.replies.reply(decision.intent, state)
                 if said is not None:
-                    after = state.after_answer(decision.intent)
+                    after = state.after_answer(decision.intent, topics)
                     return Verdict(decision, Reply(said), after, reading.model_version)
                 decision = replace(decision, route=Route.GENERATE, cause=Cause.NO_REPLY)
             case Route.CLARIFY:
@@ -217,11 +216,11 @@ class Chatbot:
                     reading.replies.option(one.intent) for one in decision.alternatives[:2]
                 )
                 question = Reply(ask_which(options), choices=options)
-                after = state.after_asking(options)
+                after = state.after_asking(options, topics)
                 return Verdict(decision, question, after, reading.model_version)
             case Route.GENERATE:
                 pass
-        return Verdict(decision, None, state.after_answer(None), reading.model_version)
+        return Verdict(decision, None, state.after_answer(None, topics), reading.model_version)
 
     async def explain(self, text: str, state: DialogueState) -> tuple[Prediction | None, Decision]:
         """What `answer` would decide; says and stores nothing."""
@@ -273,23 +272,23 @@ def _with_search(piece: Piece, found: Found) -> Piece:
 def topics_after(decision: Decision, continuation: Continuation | None) -> tuple[RankedIntent, ...]:
     """What a conversation is about once this is decided."""
     if continuation is not None and decision.cause is Cause.CONFIDENT:
-        return _answered(decision, continuation.topics)
+        return _answered(decision.alternatives[0].intent, continuation.topics)
     if continuation is not None:
         return continuation.topics
     if decision.cause is Cause.CHOSEN and decision.intent is not None:
         return (RankedIntent(decision.intent, decision.confidence),)
     if decision.cause is Cause.OUT_OF_SCOPE:
         return ()
-    return tuple(RankedIntent(one.intent, one.confidence) for one in decision.alternatives)
+    return decision.alternatives
 
 
-def _answered(decision: Decision, topics: Sequence[RankedIntent]) -> tuple[RankedIntent, ...]:
-    """What was just answered is what people go on with, whatever they may have meant."""
-    shares = {one.intent: (1 - SHARE_OF_ANSWERED) * one.confidence for one in topics}
-    if decision.intent is not None:
-        shares[decision.intent] = shares.get(decision.intent, 0.0) + SHARE_OF_ANSWERED
-    ranked = sorted(shares.items(), key=lambda one: -one[1])
-    return tuple(RankedIntent(*one) for one in ranked[: len(topics)])
+def _answered(intent: str, topics: Sequence[RankedIntent]) -> tuple[RankedIntent, ...]:
+    """What was just answered is what people go on with, whatever they may have meant: it has more
+    than half of the belief."""
+    rest = 1 - SHARE_OF_ANSWERED
+    others = [RankedIntent(one, rest * share) for one, share in topics if one != intent]
+    before = sum([share for one, share in topics if one == intent])
+    return (RankedIntent(intent, SHARE_OF_ANSWERED + rest * before), *others)[: len(topics)]
 
 
 async def _until(deadline: float, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:

@@ -42,12 +42,6 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Alternative:
-    intent: str
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     route: Route
     cause: Cause
@@ -57,7 +51,7 @@ class Decision:
     """What `assurance` had to reach for an instant answer."""
     margin: float
     """Confidence of the best intent above the second."""
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[RankedIntent, ...] = ()
     assurance: float = 0.0
     """The prediction's; its confidence where that is what is compared: with a fixed threshold, and
     where the safe default wants more of it."""
@@ -83,7 +77,7 @@ class Decision:
             "confidence": self.confidence,
             "threshold": self.threshold,
             "margin": self.margin,
-            "alternatives": [[one.intent, one.confidence] for one in self.alternatives],
+            "alternatives": [list(one) for one in self.alternatives],
             "assurance": self.assurance,
             "basis": self.basis.value,
             "in_scope": self.in_scope,
@@ -100,7 +94,7 @@ class Decision:
             confidence=value["confidence"],
             threshold=value["threshold"],
             margin=value["margin"],
-            alternatives=tuple(Alternative(*pair) for pair in value["alternatives"]),
+            alternatives=tuple(RankedIntent(*pair) for pair in value["alternatives"]),
             # Rows of older releases: a fixed threshold of the confidence.
             assurance=value.get("assurance", value["confidence"]),
             basis=Basis(value.get("basis", Basis.FIXED)),
@@ -185,7 +179,6 @@ class RoutingPolicy:
                 pressure=pressure,
             )
         basis, threshold, assurance, is_sure = self._judge(prediction, grounds, pressure)
-        goes_on = continuation.probability if continuation else None
         ranking = prediction.ranking
         if is_sure:
             route, cause = Route.INSTANT, Cause.CONFIDENT
@@ -198,19 +191,20 @@ class RoutingPolicy:
                 and self._follows(continuation, prediction, route)
             ):
                 route, cause, ranking = Route.GENERATE, Cause.FOLLOW_UP, continuation.topics
+        best = ranking[0]
         return Decision(
-            route=route,
-            cause=cause,
-            intent=ranking[0].intent,
-            confidence=ranking[0].confidence,
-            threshold=threshold,
-            margin=ranking[0].confidence - _confidence_of_second(ranking),
-            alternatives=tuple(Alternative(one.intent, one.confidence) for one in ranking[:3]),
-            assurance=assurance,
-            basis=basis,
-            in_scope=prediction.in_scope,
-            goes_on=goes_on,
-            pressure=pressure,
+            route,
+            cause,
+            best.intent,
+            best.confidence,
+            threshold,
+            best.confidence - _confidence_of_second(ranking),
+            ranking[:3],
+            assurance,
+            basis,
+            prediction.in_scope,
+            continuation.probability if continuation else None,
+            pressure,
         )
 
     def chosen(self, intent: str) -> Decision:

@@ -26,24 +26,21 @@ class DialogueState:
     topics: tuple[RankedIntent, ...] = ()
     """What is being talked about, likeliest first; empty where nobody knows."""
 
-    def after_answer(self, intent: str | None) -> Self:
-        said = dict(self.said)
+    def after_answer(self, intent: str | None, topics: tuple[RankedIntent, ...]) -> Self:
+        said = self.said
         if intent is not None:
-            said[intent] = said.get(intent, 0) + 1
-        return replace(self, pending=(), said=said)
+            said = {**said, intent: said.get(intent, 0) + 1}
+        return type(self)((), said, self.variables, topics)
 
-    def after_asking(self, options: tuple[Option, ...]) -> Self:
-        return replace(self, pending=options)
-
-    def about(self, topics: tuple[RankedIntent, ...]) -> Self:
-        return replace(self, topics=topics)
+    def after_asking(self, options: tuple[Option, ...], topics: tuple[RankedIntent, ...]) -> Self:
+        return replace(self, pending=options, topics=topics)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "pending": [[option.intent, option.title] for option in self.pending],
             "said": dict(self.said),
             "variables": dict(self.variables),
-            "topics": [[one.intent, round(one.confidence, 4)] for one in self.topics],
+            "topics": [[intent, round(share, 4)] for intent, share in self.topics],
         }
 
     @classmethod

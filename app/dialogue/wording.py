@@ -23,6 +23,8 @@ def ask_which(options: Sequence[Option]) -> str:
 
 def chosen_option(text: str, options: Sequence[Option]) -> str | None:
     """The intent that `text` picks: its title, its name, or its place ("2", "the second one")."""
+    if not options:
+        return None
     for option in options:
         if text.strip() == option.title:  # titles may differ in signs only: C++ and C#
             return option.intent
@@ -35,9 +37,7 @@ def chosen_option(text: str, options: Sequence[Option]) -> str | None:
     for place, option in enumerate(options):
         if said in _PLACES[min(place, len(_PLACES) - 1)]:
             return option.intent
-    if said in _LAST and options:
-        return options[-1].intent
-    return None
+    return options[-1].intent if said in _LAST else None
 
 
 def _plain(text: str) -> str:

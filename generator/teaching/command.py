@@ -67,6 +67,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
     reader.add_argument("--epochs", type=float)
     reader.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="the highest; a lower one for weights that have learnt before",
+    )
+    reader.add_argument(
         "--texts",
         type=Path,
         nargs="+",
@@ -133,6 +139,8 @@ def _teach_reader(options: argparse.Namespace) -> None:
     config = ReaderConfig(seed=options.seed)
     if options.epochs:
         config = replace(config, epochs=options.epochs)
+    if options.learning_rate:
+        config = replace(config, learning_rate=options.learning_rate)
     fields, validation = split(read_answers(options.answers), options.validate)
     faq = read_faq(options.faq) if options.faq else []
     tokens = Tokens.load(options.base)

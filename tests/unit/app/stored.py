@@ -20,12 +20,12 @@ NO_TIME = Timing(1.0, None, 2.0)
 
 def instant(state: DialogueState) -> Verdict:
     decision = Decision(Route.INSTANT, Cause.CONFIDENT, "greet", 0.9, 0.8, 0.8)
-    return Verdict(decision, Reply("Hello!"), state.after_answer("greet"), 1)
+    return Verdict(decision, Reply("Hello!"), state.after_answer("greet", ()), 1)
 
 
 def open_ended(state: DialogueState) -> Verdict:
     decision = Decision(Route.GENERATE, Cause.UNSURE, "greet", 0.3, 0.8, 0.1)
-    return Verdict(decision, None, state.after_answer(None), 1)
+    return Verdict(decision, None, state.after_answer(None, ()), 1)
 
 
 def timing() -> Timing:

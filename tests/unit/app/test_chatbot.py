@@ -210,6 +210,8 @@ def test_what_was_just_answered_is_the_topic_whatever_the_tracker_believes() -> 
     events_of(chatbot(SURE, tracker=tracker), journal)
     assert journal.turn.reply == Reply("Hello!")
     assert [one.intent for one in journal.state.topics] == ["greet", "goodbye"]
+    believed = dict(journal.state.topics)
+    assert believed == pytest.approx({"greet": 0.55 + 0.45 * 0.1, "goodbye": 0.45 * 0.9})
     events_of(chatbot(NOTHING, tracker=tracker), journal, "and tomorrow?")
     assert journal.turn.decision.intent == "greet"
 

@@ -357,7 +357,7 @@ def test_a_state_of_an_older_release_misses_nothing() -> None:
 
 @given(states, names)
 def test_an_answer_ends_the_question_and_is_counted(state: DialogueState, intent: str) -> None:
-    after = state.after_answer(intent)
+    after = state.after_answer(intent, ())
     assert after.pending == ()
     assert after.said[intent] == state.said.get(intent, 0) + 1
     assert after.variables == state.variables

@@ -22,7 +22,7 @@ def replies(of: ReplyBook, times: int, state: DialogueState | None = None) -> li
     state, said = state or DialogueState(), []
     for _ in range(times):
         said.append(of.reply("greet", state))
-        state = state.after_answer("greet")
+        state = state.after_answer("greet", ())
     return said
 
 

@@ -48,7 +48,7 @@ def head(**output_bias: float) -> FollowUpHead:
 def said(*shares: float) -> Prediction:
     ranked = sorted(zip(INTENTS, shares, strict=True), key=lambda one: -one[1])
     ranking = tuple(RankedIntent(*one) for one in ranked)
-    return Prediction(*ranked[0], ranking, True, 0.7, cue=(0.0,) * 32)
+    return Prediction(*ranked[0], ranking, True, 0.7, direction=np.zeros(FEATURES, np.float32))
 
 
 def topics(*shares: float) -> tuple[RankedIntent, ...]:
@@ -60,8 +60,8 @@ def test_it_is_served_as_it_was_taught(network: FollowUpNetwork) -> None:
     draw = np.random.default_rng(1)
     features = draw.normal(size=FEATURES).astype(np.float32)
     before, shares = ((0.6, 0.3, 0.1), (0.2, 0.1, 0.7))
-    cue = tracker.cue(features, 0.7, 9)
-    found = tracker.follow(replace(said(*shares), cue=cue), topics(*before))
+    direction = features / np.linalg.norm(features)
+    found = tracker.follow(replace(said(*shares), direction=direction, tokens=9), topics(*before))
     read = _Read(
         torch.tensor([shares]),
         torch.tensor(features)[None],
@@ -109,7 +109,7 @@ def test_topics_of_another_version_are_forgotten_and_the_first_message_sets_them
 
 def test_a_message_without_words_leaves_the_topics_as_they_are() -> None:
     tracker, about = FollowUpTracker(head(), INTENTS), topics(0.9, 0.05, 0.05)
-    found = tracker.follow(replace(said(0.3, 0.4, 0.3), cue=()), about)
+    found = tracker.follow(replace(said(0.3, 0.4, 0.3), direction=None), about)
     assert (found.probability, found.topics) == (0.0, about)
 
 
@@ -122,15 +122,11 @@ def test_a_file_carries_the_head_it_was_trained_beside(
     text = "where is my order"
     prediction = served.classify(text)
     assert prediction == alone.classify(text)
-    assert alone.classify(text).cue == ()
     assert alone.topic_tracker is None
     assert served.topic_tracker is not None
-    assert prediction.cue == pytest.approx(
-        FollowUpTracker(network.head(), served.intents).cue(
-            served.features([text])[0], prediction.scope_score, len(tokenize(text))
-        ),
-        abs=1e-5,
-    )
+    (features,) = served.features([text])
+    assert prediction.direction == pytest.approx(features / np.linalg.norm(features), abs=1e-5)
+    assert prediction.tokens == len(tokenize(text))
     assert served.topic_tracker.follow(prediction, prediction.ranking).topics
 
 

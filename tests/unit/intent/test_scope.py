@@ -74,7 +74,16 @@ def test_features_that_point_between_intents_are_stranger_than_those_that_point_
     )
     # The same logits: the longer features needed more length for them.
     compared = [
-        Comparison(length, [0], [(0, 0)], [np.empty(0, np.float32)], [-1.0], 0.5, 0.5)
+        Comparison(
+            np.zeros(2, np.float32),
+            length,
+            [0],
+            [(0, 0)],
+            [np.empty(0, np.float32)],
+            [-1.0],
+            0.5,
+            0.5,
+        )
         for length in (4.0, 8.0)
     ]
     signals = ScopeScorer(detector).signals(
