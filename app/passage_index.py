@@ -1,8 +1,9 @@
 """Finds passages by their words and by their meaning.
 
-Words are the database's business. Meaning is a vector for each sentence, which a reader works
-out in the background: a new document is found by its words at once, and by its meaning as soon
-as its vectors are stored. Whichever process is idle does it, for all.
+Words are the database's business. Meaning is a vector for each sentence and a smaller one for each
+word, which a reader works out in the background: a new document is found by its words at once, and
+by its meaning as soon as its vectors are stored. Whichever process is idle does it, for all. The
+sentences' vectors are in memory; those of words are fetched for the passages that they find.
 """
 
 import asyncio
@@ -24,12 +25,15 @@ from app.dialogue.chatbot import Found
 from app.errors import Unavailable
 from generator.interface import ChatMessage, Passage
 from generator.question import Question
+from generator.vectors import MATCHED_WEIGHT, PassageVectors, QuestionVectors
 
 POLL_SECONDS = 1.0
 BATCH = 8
 MOST = 8
+COMPARED = 32
+"""So many of the closest passages are compared word by word."""
 WIDTH = 384
-WORDS_WEIGHT = 0.15
+WORDS_WEIGHT = 0.1
 """What the best match by words adds to a closeness between -1 and 1. Chosen on six fields of
 benchmarks/answers/train."""
 
@@ -44,13 +48,11 @@ class PassageReader(Protocol):
         """Vectors of different versions cannot be compared."""
         ...
 
-    def sentence_vectors(self, passages: Sequence[Passage]) -> Sequence[Vector]:
-        """For each passage (its sentences, D), of length one each."""
-        ...
+    def passage_vectors(self, passages: Sequence[Passage]) -> Sequence[PassageVectors]: ...
 
     def question(self, messages: Sequence[ChatMessage]) -> Question: ...
 
-    def question_vector(self, question: Question) -> Vector: ...
+    def question_vectors(self, question: Question) -> QuestionVectors: ...
 
 
 class PassageIndex:
@@ -74,37 +76,45 @@ class PassageIndex:
     async def find(self, messages: Sequence[ChatMessage]) -> Found:
         """The passages that may answer the last message, best first."""
         loop = asyncio.get_running_loop()
-        question, vector, cpu_seconds = await loop.run_in_executor(
+        question, asked, cpu_seconds = await loop.run_in_executor(
             self._thread, self._asked, messages
         )
-        passages = await self._database.read(lambda c: self.search(c, question, vector))
+        passages = await self._database.read(lambda c: self.search(c, question, asked))
         return Found(passages, cpu_seconds)
 
-    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[Question, Vector, float]:
+    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[Question, QuestionVectors, float]:
         start = time.thread_time()
         question = self._reader.question(messages)
-        vector = self._reader.question_vector(question)
-        return question, vector, time.thread_time() - start
+        asked = self._reader.question_vectors(question)
+        return question, asked, time.thread_time() - start
 
-    def search(self, connection: Connection, question: Question, vector: Vector) -> list[Passage]:
+    def search(
+        self, connection: Connection, question: Question, asked: QuestionVectors
+    ) -> list[Passage]:
         """`find` within a transaction."""
         meanings = self._current(connection)
         by_words = documents.search(connection, question.whole, most=2 * MOST)
         new = [one for one in by_words if one.id not in meanings.places]
-        closeness = {one.id: _closest(vectors, vector) for one, vectors in self._read(new)}
-        closeness |= meanings.closest(vector, [one.id for one in by_words], most=2 * MOST)
+        read = {one.id: vectors for one, vectors in self._read(new)}
+        closeness = {each: _closest(one.sentences, asked.whole) for each, one in read.items()}
+        closeness |= meanings.closest(asked.whole, [one.id for one in by_words], most=COMPARED)
+        stored = documents.word_meanings(connection, self._reader.version, list(closeness))
+        width = asked.words.shape[1]
+        matched = {each: asked.matched(one.words) for each, one in read.items()}
+        matched |= {each: asked.matched(_unpacked(one, width)) for each, one in stored.items()}
         most_words = max((one.score for one in by_words), default=1.0) or 1.0
         words = {one.id: one.score / most_words for one in by_words}
         scores = {
-            each: close + WORDS_WEIGHT * words.get(each, 0.0) for each, close in closeness.items()
+            each: closeness[each] + WORDS_WEIGHT * words.get(each, 0.0) + MATCHED_WEIGHT * share
+            for each, share in matched.items()
         }
         best = sorted(scores, key=scores.__getitem__, reverse=True)[:MOST]
         known = {one.id: one for one in by_words}
         known |= documents.passages_by_id(connection, [one for one in best if one not in known])
         return [replace(known[each], score=scores[each]) for each in best if each in known]
 
-    def _read(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Vector]]:
-        return zip(passages, self._reader.sentence_vectors(passages), strict=True)
+    def _read(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, PassageVectors]]:
+        return zip(passages, self._reader.passage_vectors(passages), strict=True)
 
     def _current(self, connection: Connection) -> "_Meanings":
         state = documents.meanings_state(connection, self._reader.version)
@@ -130,7 +140,7 @@ class PassageIndex:
             return 0
         loop = asyncio.get_running_loop()
         read = await loop.run_in_executor(self._thread, lambda: list(self._read(missing)))
-        found = {one.id: _packed(vectors) for one, vectors in read}
+        found = {one.id: (_packed(each.sentences), _packed(each.words)) for one, each in read}
         await self._database.write(lambda c: documents.put_meanings(c, version, found))
         return len(missing)
 
@@ -151,7 +161,7 @@ class _Meanings:
     def of(
         cls, state: documents.MeaningsState | None, stored: Sequence[tuple[str, bytes]]
     ) -> "_Meanings":
-        each = [(one, _unpacked(packed)) for one, packed in stored if packed]
+        each = [(one, _unpacked(packed, WIDTH)) for one, packed in stored if packed]
         lengths = [len(vectors) for _, vectors in each]
         return cls(
             state,
@@ -180,6 +190,6 @@ def _packed(vectors: Vector) -> bytes:
     return np.rint(127 * vectors).astype(np.int8).tobytes()
 
 
-def _unpacked(packed: bytes) -> Vector:
-    rows = np.frombuffer(packed, np.int8).reshape(-1, WIDTH).astype(np.float32)
+def _unpacked(packed: bytes, width: int) -> Vector:
+    rows = np.frombuffer(packed, np.int8).reshape(-1, width).astype(np.float32)
     return rows / np.float32(127)

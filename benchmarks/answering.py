@@ -232,7 +232,7 @@ def titles_read(
     """Of the passages as the generator ranks their sentences."""
     question = reader.question(messages)
     reading = reader.read(question, passages[:MOST_PASSAGES])
-    return list(dict.fromkeys(one.passage.title for one, _ in ranked(reading, question.text)))
+    return list(dict.fromkeys(one.passage.title for one, _ in ranked(reading)))
 
 
 def is_right(

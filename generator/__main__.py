@@ -13,9 +13,10 @@ from generator.documents import DocumentError, read_folder
 from generator.embedded import EmbeddedGenerator
 from generator.engine_options import add_engine_options, check_engine_options, engine_of
 from generator.interface import ChatMessage, Generator, GeneratorError, Limits, Passage
-from generator.reader import Reader, closest
+from generator.reader import Reader
 from generator.seq2seq import command as seq2seq_command
 from generator.teaching import command as teaching
+from generator.vectors import closest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,13 +89,13 @@ def _generator(options: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 async def _chat(generator: Generator, passages: Sequence[Passage], limits: Limits) -> None:
     reader = Reader()
-    vectors = reader.sentence_vectors(passages)
+    vectors = reader.passage_vectors(passages)
     messages: list[ChatMessage] = []
     try:
         while text := (await asyncio.to_thread(_read_line)).strip():
             messages.append(ChatMessage("user", text))
-            vector = reader.question_vector(reader.question(messages))
-            found = closest(vector, passages, vectors)
+            asked = reader.question_vectors(reader.question(messages))
+            found = closest(asked, passages, vectors)
             reply = await _say(generator, messages, found, limits)
             if reply:
                 messages.append(ChatMessage("assistant", reply))

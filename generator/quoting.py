@@ -2,25 +2,21 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from generator.reader import Reading, Scored
+from generator.reader import Reading
 from generator.sentences import Sentence, sentences_of
 
-SEARCH_WEIGHT, WORDS_WEIGHT = 10.0, 0.4
-"""In log-odds: of the passage's score in the search, and of each nat of a rare word that stands in
-question and sentence. Chosen on six fields of benchmarks/answers/train."""
-STEM_LETTERS = 5
+SEARCH_WEIGHT, MATCHED_WEIGHT = 10.0, 10.0
+"""In log-odds: of the passage's score in the search, and of how much of the question stands in the
+sentence. Chosen on six fields of benchmarks/answers/train."""
 MOST_SENTENCES = 3
 MOST_LIST_ITEMS = 8
-CLOSE_SHARE = 0.03
+CLOSE_SHARE = 0.01
 """A sentence with so much of the best one's share is said with it."""
 
-WORD = re.compile(r"[^\W_]+")
 LEANS_BACK = re.compile(
     r"^(?:it|they|them|this|that|these|those|then|otherwise|however|but|also|instead|both|"
     r"after that|in this case|in that case|he|she|his|her|its|their)\b",
@@ -28,36 +24,22 @@ LEANS_BACK = re.compile(
 )
 
 
-def ranked(reading: Reading, question: str) -> list[tuple[Sentence, float]]:
+def ranked(reading: Reading) -> list[tuple[Sentence, float]]:
     """All sentences with their weights in log-odds, best first.
 
-    The reader judges by meaning; names and numbers, of which it knows little, and what the search
-    found, weigh with it."""
+    The reader judges by meaning; names and numbers, of which it knows little, weigh with it: the
+    search has looked at them, and the comparison of single words."""
     weights = np.log([max(one.share, 1e-9) for one in reading.sentences])
     weights += SEARCH_WEIGHT * np.array([one.sentence.passage.score for one in reading.sentences])
-    weights += WORDS_WEIGHT * _shared_rarity(question, reading.sentences)
+    weights += MATCHED_WEIGHT * np.array([one.matched for one in reading.sentences])
     order = np.argsort(-weights, kind="stable")
     return [(reading.sentences[place].sentence, float(weights[place])) for place in order]
 
 
-def best_sentences(reading: Reading, question: str) -> list[Sentence]:
+def best_sentences(reading: Reading) -> list[Sentence]:
     """The best one first, with those that come close; none of a reading without sentences."""
-    best = ranked(reading, question)[:MOST_SENTENCES]
+    best = ranked(reading)[:MOST_SENTENCES]
     return [one for one, weight in best if weight >= best[0][1] + math.log(CLOSE_SHARE)]
-
-
-def _shared_rarity(question: str, scored: Sequence[Scored]) -> NDArray[np.float64]:
-    """For each sentence the nats of the question's words that stand in it (Spärck Jones 1972)."""
-    asked = _stems(question)
-    shared = [asked & _stems(f"{one.sentence.heading} {one.sentence.shown}") for one in scored]
-    holding = Counter(stem for each in shared for stem in each)
-    return np.array(
-        [sum(math.log(len(scored) / holding[stem]) for stem in each) for each in shared]
-    )
-
-
-def _stems(text: str) -> set[str]:
-    return {word.removesuffix("s")[:STEM_LETTERS] for word in WORD.findall(text.casefold())}
 
 
 def in_company(chosen: Sequence[Sentence]) -> list[Sentence]:

@@ -2,17 +2,19 @@
 
 It is a MiniLM (Wang et al. 2020) taught by `generator.teaching`. Each passage is read by
 itself; a sentence's vector is the mean over its words, in the light of its passage. Those
-vectors are searched. Then the question is read once more beside each of the best passages:
-its words look at theirs (as in DeFormer, Cao et al. 2020, only the upper layers do), and each
-sentence gets a score against "nothing here answers".
+vectors are searched, and of the passages that they find the question's words are compared with
+each single word (late interaction: ColBERT, Khattab and Zaharia 2020). Then the question is read
+once more beside each of the best passages: its words look at theirs (as in DeFormer, Cao et al.
+2020, only the upper layers do), and each sentence gets a score against "nothing here answers".
 
-Shapes: P passages, S sentences of the largest, T tokens, D width, H heads.
+Shapes: P passages, S sentences of the largest, T tokens, D width, H heads, W the narrow width of
+single words.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from generator.interface import ChatMessage, Passage
 from generator.question import Question, last_messages, leaning_features
 from generator.reader_graph import ABSENT, ReaderShape, encoder, reader
 from generator.sentences import Sentence, gives_orders, sentences_of
+from generator.vectors import PassageVectors, QuestionVectors
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLS, SEP, UNK = "[CLS]", "[SEP]", "[UNK]"
@@ -38,8 +41,10 @@ benchmarks/answers/town."""
 LEANING_NEEDED = -1.0
 """In log-odds. Of the follow-ups of six validation fields 96 % are taken for one, and 21 % of the
 other questions."""
-VECTORS = 2
-"""Raised when `sentence_vectors` come out otherwise for the same weights."""
+REMEMBERED = 48
+"""So many passages are kept as they were read, about 1 MB each: many questions are about few."""
+VECTORS = 3
+"""Raised when `passage_vectors` come out otherwise for the same weights."""
 
 Array = NDArray[np.float32]
 
@@ -50,6 +55,8 @@ class Scored:
     share: float
     """Of the probability that this one answers; together with that of "nothing here answers", all
     shares of a reading sum to one."""
+    matched: float = 0.0
+    """How much of the question stands in it, as `QuestionVectors.matched` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,26 @@ class _Text:
 
 
 @dataclass(frozen=True, slots=True)
+class _Told:
+    """A passage, read by itself."""
+
+    states: Array  # (L, D)
+    looked_at: Mapping[str, NDArray[np.float16]]
+    """Its keys and values (H, L, d) in the layers that read together, by their graph's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A passage beside a question."""
+
+    scores: Array  # (S,), how well each sentence answers; 0 is as well as none
+    matched: Array  # (S,), how much of the question stands in each
+    closeness: float  # of the closest sentence
+    whole: tuple[float, float]
+    """How much of the question stands in it, and of the two words that do least."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A logistic regression (Platt 1999), fitted on questions that no training saw."""
 
@@ -77,11 +104,23 @@ class Calibration:
     closeness: float
     lead: float
     length: float
+    matched: float
+    least: float
     offset: float
 
-    def support(self, nothing: float, closeness: Sequence[float], tokens: int) -> float:
+    def support(
+        self,
+        nothing: float,
+        closeness: Sequence[float],
+        tokens: int,
+        *,
+        matched: float,
+        least: float,
+    ) -> float:
         """`nothing`: the share of "nothing here answers". `closeness`: of each passage's closest
-        sentence to the question, the closest first. `tokens`: of the question."""
+        sentence to the question, the closest first. `tokens`: of the question. `matched` and
+        `least`: how much of it stands in the passage that holds most of it, and of the two words
+        that do least."""
         odds = math.log(max(1 - nothing, 1e-6) / max(nothing, 1e-6))
         lead = closeness[0] - closeness[1] if len(closeness) > 1 else 0.0
         value = (
@@ -89,6 +128,8 @@ class Calibration:
             + self.closeness * closeness[0]
             + self.lead * lead
             + self.length * math.log(tokens)
+            + self.matched * matched
+            + self.least * least
             + self.offset
         )
         return 1 / (1 + math.exp(-value))
@@ -120,20 +161,27 @@ class Reader:
         self._special = {name: self._tokenizer.token_to_id(name) or 0 for name in (CLS, SEP, UNK)}
         self._question = lru_cache(maxsize=16)(self._read_question)
         self._title = lru_cache(maxsize=256)(self._title_vector)
+        self._told = lru_cache(maxsize=REMEMBERED)(self._tell)
 
     def sentence_vectors(self, passages: Sequence[Passage]) -> list[Array]:
-        """For each passage (its sentences, D): what is closest to a question's vector is most
-        likely to answer. Of length one each, and leaning towards the title."""
+        """For each passage (its sentences, D), as in `passage_vectors`."""
+        return [each.sentences for each in self.passage_vectors(passages)]
+
+    def passage_vectors(self, passages: Sequence[Passage]) -> list[PassageVectors]:
+        """The sentence that is closest to a question's vector is most likely to answer. Sentences
+        are of length one, and then lean towards the title."""
         texts = [self._text(passage) for passage in passages]
-        found: list[Array] = []
+        found: list[PassageVectors] = []
         for start in range(0, len(texts), 8):
             batch = texts[start : start + 8]
-            found += [_unit(each) for each in _pooled(self._encoded(batch)["states"], batch)]
-        titles = [self._title(passage.title or passage.document) for passage in passages]
-        return [
-            each + np.float32(TITLE_WEIGHT) * title
-            for each, title in zip(found, titles, strict=True)
-        ]
+            states = self._encoded(batch)["states"]
+            for passage, text, row, pooled in zip(
+                passages[start : start + 8], batch, states, _pooled(states, batch), strict=True
+            ):
+                title = np.float32(TITLE_WEIGHT) * self._title(passage.title or passage.document)
+                words = self._words(row[: len(text.tokens)])
+                found.append(PassageVectors(_unit(pooled) + title, words))
+        return found
 
     def question(self, messages: Sequence[ChatMessage]) -> Question:
         """The last one, with the message before where it leans on that."""
@@ -145,40 +193,39 @@ class Reader:
         leaning = float(leaning_features(self._vector(alone), text) @ np.array(weights) + offset)
         return Question(text, before) if leaning > LEANING_NEEDED else alone
 
-    def question_vector(self, question: Question) -> Array:
-        """(D,), of length one: what passages are searched with."""
-        vector = self._vector(question)
+    def question_vectors(self, question: Question) -> QuestionVectors:
+        whole = self._vector(question)
         if question.before:
-            vector = vector + self._vector(Question(question.before))
-        return np.asarray(_unit(vector[None])[0], np.float32)
+            whole = whole + self._vector(Question(question.before))
+        read = self._question(question)
+        states = read["states"][0]
+        weighed = states @ self._weights["weigh"] + self._weights["weigh.bias"]
+        weights = np.logaddexp(weighed, np.float32(0)) * read["rarity"]
+        words = self._words(states)
+        return QuestionVectors(_unit(whole[None])[0], words, weights / weights.sum())
 
     def read(self, question: Question, passages: Sequence[Passage]) -> Reading:
         texts = [text for text in map(self._text, passages) if text.sentences]
         if not texts:
             return Reading((), 0.0)
         read = self._question(question)
-        told = self._encoded(texts)
-        states, attention = self._together(read, told, texts)
-        vectors = _pooled(told["states"], texts)
-        scores = [
-            self._scores(*each)
-            for each in zip(
-                states,
-                attention,
-                vectors,
-                [text.spans for text in texts],
-                [read["states"].mean(axis=1)[0]] * len(texts),
-                strict=True,
-            )
+        told = [self._told(tuple(text.tokens)) for text in texts]
+        asked, alone = self.question_vectors(question), self._vector(question)
+        states, attention = self._together(read, told)
+        judged = [
+            self._judged(*each, asked, alone)
+            for each in zip(texts, [one.states for one in told], states, attention, strict=True)
         ]
-        shares, nothing = _softmax_with_zero(np.concatenate(scores))
+        shares, nothing = _softmax_with_zero(np.concatenate([one.scores for one in judged]))
+        closeness = sorted((one.closeness for one in judged), reverse=True)
+        matched, least = max(one.whole for one in judged)
+        support = self._calibration.support(
+            nothing, closeness, read["low"].shape[1], matched=matched, least=least
+        )
+        of_sentences = np.concatenate([one.matched for one in judged]).tolist()
         sentences = [sentence for text in texts for sentence in text.sentences]
-        asked = self._vector(question)
-        closeness = sorted(float((_unit(each) @ asked).max()) for each in vectors)[::-1]
-        support = self._calibration.support(nothing, closeness, read["low"].shape[1])
         ranked = sorted(
-            (Scored(*pair) for pair in zip(sentences, shares.tolist(), strict=True)),
-            key=lambda scored: -scored.share,
+            map(Scored, sentences, shares.tolist(), of_sentences), key=lambda scored: -scored.share
         )
         return Reading(tuple(ranked), support)
 
@@ -199,6 +246,10 @@ class Reader:
     def _vector(self, question: Question) -> Array:
         vector: Array = _unit(self._question(question)["states"].mean(axis=1))[0]
         return vector
+
+    def _words(self, states: Array) -> Array:
+        """(T, D) to (T, W)"""
+        return _unit(states @ self._weights["narrow"])
 
     def _title_vector(self, title: str) -> Array:
         tokens = [self._special[CLS], *self._ids(title, TITLE_TOKENS), self._special[SEP]]
@@ -231,7 +282,8 @@ class Reader:
             before = self._ids(asked.before, 20 * BEFORE_TOKENS)
             tokens += [*before[-BEFORE_TOKENS:], self._special[SEP]]
         tokens += [*self._ids(asked.text, QUESTION_TOKENS), self._special[SEP]]
-        return self._encoded([_Text(tokens, [], [])])
+        found = self._encoded([_Text(tokens, [], [])])
+        return {**found, "rarity": self._weights["rarity"][tokens]}
 
     def _encoded(self, texts: Sequence[_Text]) -> dict[str, Array]:
         """What the graph of `encoder` gives, and `padding` (P, 1, 1, T)."""
@@ -247,43 +299,60 @@ class Reader:
         found = dict(zip(names, self._encoder.run(names, inputs), strict=True))
         return {**found, "padding": padding}
 
+    def _tell(self, tokens: tuple[int, ...]) -> _Told:
+        found = self._encoded([_Text(list(tokens), [], [])])
+        kept = [name for name in found if name.startswith(("key", "value"))]
+        return _Told(found["states"][0], {name: found[name][0].astype(np.float16) for name in kept})
+
     def _together(
-        self, question: Mapping[str, Array], told: Mapping[str, Array], texts: Sequence[_Text]
+        self, question: Mapping[str, Array], told: Sequence[_Told]
     ) -> tuple[Array, Array]:
         """States (P, T, D) of the question, read beside each passage, and the attention
         (P, H, T, L) that it paid to the passage."""
-        count = len(texts)
-        inputs = {name: told[name] for name in told if name.startswith(("key", "value"))}
+        count, longest = len(told), max(len(one.states) for one in told)
+        absent = np.full((count, 1, 1, longest), ABSENT, np.float32)
+        inputs = {
+            name: np.zeros((count, size[0], longest, size[2]), np.float32)
+            for name, size in ((name, one.shape) for name, one in told[0].looked_at.items())
+        }
+        for row, one in enumerate(told):
+            absent[row, ..., : len(one.states)] = 0
+            for name, values in one.looked_at.items():
+                inputs[name][row, :, : len(one.states)] = values
         inputs["low"] = np.repeat(question["low"], count, axis=0)
         asked = np.repeat(question["padding"], count, axis=0)
-        inputs["padding"] = np.concatenate([told["padding"], asked], axis=-1)
+        inputs["padding"] = np.concatenate([absent, asked], axis=-1)
         states, attention = self._reader.run(["states", "attention"], inputs)
-        return states, attention[..., : told["padding"].shape[-1]]
+        return states, attention[..., :longest]
 
-    def _scores(
+    def _judged(
         self,
+        text: _Text,
+        told: Array,
         states: Array,
         attention: Array,
-        vectors: Array,
-        spans: Sequence[tuple[int, int]],
-        question: Array,
-    ) -> Array:
-        """(S,): how well each sentence of one passage answers; 0 is as well as none."""
+        asked: QuestionVectors,
+        alone: Array,
+    ) -> _Judged:
+        """`told`: the passage's states (L, D). `states` (T, D) and `attention` (H, T, L): the
+        question's, read beside it. `alone`: its vector without that."""
         weights = self._weights
+        (vectors,) = _pooled(told[None], [text])
         mean = states.mean(axis=0)
-        close = _unit(vectors) @ _unit(question[None])[0]
+        close = _unit(vectors) @ alone
         paid = attention.mean(axis=1)  # (H, L)
+        spans = text.spans
         mass = np.log(
             np.stack([paid[:, start:end].sum(axis=1) for start, end in spans]) + np.float32(1e-4)
         )
         looked = np.concatenate([mass, mass - mass.max(axis=0)], axis=1) @ weights["looked"]
-        asked = np.broadcast_to(mean, vectors.shape)
+        wide = np.broadcast_to(mean, vectors.shape)
         features = np.concatenate(
             [
-                asked,
+                wide,
                 vectors,
-                asked * vectors,
-                np.abs(asked - vectors),
+                wide * vectors,
+                np.abs(wide - vectors),
                 4 * close[:, None],
                 looked[:, None],
             ],
@@ -291,22 +360,21 @@ class Reader:
         )
         score = self._head("score", features) + 0.3 * np.exp(weights["closeness"]) * close + looked
         nothing = self._head("nothing", np.concatenate([states[0], mean])[None])
-        return np.asarray(score - nothing, np.float32)
+
+        words = self._words(told)
+        matched = np.array([asked.matched(words[start:end]) for start, end in spans], np.float32)
+        least = float(np.sort(asked.cosines(words))[:2].mean())
+        return _Judged(
+            scores=np.asarray(score - nothing, np.float32),
+            matched=matched,
+            closeness=float(close.max()),
+            whole=(asked.matched(words), least),
+        )
 
     def _head(self, name: str, features: Array) -> Array:
         weights = self._weights
         inner = _gelu(features @ weights[f"{name}.in"] + weights[f"{name}.in.bias"])
         return np.asarray(inner @ weights[f"{name}.out"] + weights[f"{name}.out.bias"], np.float32)
-
-
-def closest(
-    vector: Array, passages: Sequence[Passage], vectors: Sequence[Array], *, most: int = 8
-) -> list[Passage]:
-    """The passages whose best sentence is closest to a question, the closest first; `vectors` as
-    `Reader.sentence_vectors` gives them."""
-    scores = [float((each @ vector).max(initial=-1.0)) for each in vectors]
-    scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
-    return sorted(scored, key=lambda passage: -passage.score)[:most]
 
 
 def _pooled(states: Array, texts: Sequence[_Text]) -> list[Array]:
@@ -349,8 +417,14 @@ def _restored(stored: Mapping[str, NDArray[Any]], shape: ReaderShape) -> dict[st
     ]
     weights: dict[str, Any] = {
         name: stored[name]
-        for name in (*names, "looked", "closeness", "leaning", "words", "words.scale")
+        for name in (
+            *names,
+            *("looked", "closeness", "leaning", "words", "words.scale"),
+            *("weigh", "weigh.bias", "rarity", "narrow"),
+        )
     }
+    weights["narrow"] = weights["narrow"] * stored["narrow.scale"]
+    weights["rarity"] = stored["rarity"].astype(np.float32)
     for name in ("score.in", "nothing.in"):
         weights[name] = weights[name] * stored[f"{name}.scale"]
     weights["places"] = stored["positions"] * stored["positions.scale"][:, None] + stored["kind"]

@@ -19,6 +19,8 @@ IR_VERSION = 10
 ABSENT = -1e4
 """Added to what is paid to a token that is not there, so that it gets no attention."""
 
+NARROW = 96
+
 
 @dataclass(frozen=True, slots=True)
 class ReaderShape:
@@ -30,6 +32,8 @@ class ReaderShape:
     alone: int = 2
     """The first so many layers read a question by itself; the others read it beside a passage."""
     positions: int = 512
+    narrow: int = NARROW
+    """Width of the vectors that single words are compared by."""
 
     @property
     def together(self) -> range:

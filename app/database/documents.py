@@ -114,13 +114,22 @@ def unread(connection: Connection, version: str, *, most: int) -> list[Passage]:
     return _passages(connection, missing, most)
 
 
-def put_meanings(connection: Connection, version: str, found: Mapping[str, bytes]) -> None:
-    """Passages that are gone by now are left out."""
-    for passage_id, meaning in found.items():
+def word_meanings(connection: Connection, version: str, ids: Sequence[str]) -> dict[str, bytes]:
+    """What `put_meanings` stored of these passages' words."""
+    wanted = passages.c.id.in_([int(one) for one in ids]), passages.c.meaning_version == version
+    found = connection.execute(select(passages.c.id, passages.c.word_meanings).where(*wanted))
+    return {str(row.id): row.word_meanings for row in found}
+
+
+def put_meanings(
+    connection: Connection, version: str, found: Mapping[str, tuple[bytes, bytes]]
+) -> None:
+    """Of each passage, as a whole and of its words. Passages that are gone by now are left out."""
+    for passage_id, (meaning, of_words) in found.items():
         connection.execute(
             update(passages)
             .where(passages.c.id == int(passage_id))
-            .values(meaning=meaning, meaning_version=version)
+            .values(meaning=meaning, word_meanings=of_words, meaning_version=version)
         )
 
 
@@ -132,7 +141,10 @@ def passages_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Pass
 
 def _passages(connection: Connection, condition: ColumnElement[bool], most: int) -> list[Passage]:
     rows = connection.execute(
-        select(passages, documents.c.title.label("document"))
+        select(
+            *(passages.c.id, passages.c.title, passages.c.text),
+            documents.c.title.label("document"),
+        )
         .join(documents)
         .where(condition)
         .order_by(passages.c.id)

@@ -333,6 +333,7 @@ passages = Table(
     Column("title", String(300), nullable=False),
     Column("text", Text, nullable=False),
     Column("meaning", LargeBinary),
+    Column("word_meanings", LargeBinary),
     Column("meaning_version", String(40)),
     UniqueConstraint("document_id", "position"),
 )

@@ -64,6 +64,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="what an earlier training left, whose weights this one begins at: its checkpoint, or "
         "the folder that it saved the reader in",
     )
+    reader.add_argument(
+        "--share-of-base",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="with --begin: so much of what the base has, too, stays the base's (default 0)",
+    )
     reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
     reader.add_argument("--epochs", type=float)
     reader.add_argument(
@@ -130,6 +137,7 @@ def _teach_reader(options: argparse.Namespace) -> None:
         ReaderConfig,
         ReaderPupil,
         begin_at,
+        compare_words,
         nearest_pages,
     )
     from generator.teaching.reader_validation import calibration
@@ -154,8 +162,9 @@ def _teach_reader(options: argparse.Namespace) -> None:
             known=state["pupil"].get("nearest", {}) if state else {},
             on_progress=on_progress,
         )
+    compare_words(network, tokens, fields)
     if options.begin:
-        begin_at(network, options.begin)
+        begin_at(network, options.begin, share_of_base=options.share_of_base)
     pupil = ReaderPupil(
         network, tokens, fields, nearest=nearest, faq=faq, validation=validation, config=config
     )

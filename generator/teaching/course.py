@@ -7,7 +7,7 @@ from pathlib import Path
 from generator.teaching.training import Checkpoint, Figures
 
 READER_PANELS = {
-    "training loss": ("reading", "finding"),
+    "training loss": ("reading", "finding", "matching"),
     "on validation fields": ("sentence@1", "sentence@3", "page@1", "page@3", "AUROC"),
 }
 WRITER_PANELS = {"nats a word": ("training", "validation")}

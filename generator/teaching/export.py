@@ -168,8 +168,11 @@ def _reader_weights(
         stored[f"{head}.in.bias"] = arrays[f"{head}.0.bias"]
         stored[f"{head}.out"] = arrays[f"{head}.2.weight"][0]
         stored[f"{head}.out.bias"] = arrays[f"{head}.2.bias"]
+    stored |= _matrix("narrow", arrays, "narrow")
+    stored["weigh"], stored["weigh.bias"] = arrays["weigh.weight"][0], arrays["weigh.bias"]
     stored["looked"] = arrays["looked"]
     stored["closeness"] = arrays["closeness"].reshape(1)
+    stored["rarity"] = arrays["rarity"][list(kept)].astype(np.float16)
     stored["words"], stored["words.scale"] = quantized_rows(arrays["words.weight"][list(kept)])
     stored["positions"], stored["positions.scale"] = quantized_rows(arrays["positions.weight"])
     stored["kind"] = arrays["kinds.weight"][0]
@@ -199,8 +202,10 @@ def _restored(stored: Stored, shape: ReaderShape) -> Stored:
         weights[f"{head}.0.bias"] = stored[f"{head}.in.bias"]
         weights[f"{head}.2.weight"] = stored[f"{head}.out"][None]
         weights[f"{head}.2.bias"] = stored[f"{head}.out.bias"]
-    looks = {"looked": stored["looked"], "closeness": stored["closeness"].reshape(())}
-    return {**weights, **looks, "of_passage": marks}
+    weights |= _restored_matrix(stored, "narrow", "narrow")
+    weights["weigh.weight"], weights["weigh.bias"] = stored["weigh"][None], stored["weigh.bias"]
+    weights["looked"] = stored["looked"]
+    return {**weights, "closeness": stored["closeness"].reshape(()), "of_passage": marks}
 
 
 def _restored_matrix(stored: Stored, name: str, layer: str) -> Stored:

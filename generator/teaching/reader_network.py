@@ -6,7 +6,7 @@ and values beside their own (as in DeFormer, Cao et al. 2020, where they do so b
 heads that score sentences are new.
 
 Shapes: P pages, S sentences of the largest, L tokens of the longest; Q questions, T tokens of
-the longest; N pairs of the two; D width, H heads, d = D / H.
+the longest; N pairs of the two; D width, H heads, d = D / H; W the narrow width of single words.
 """
 
 import json
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generator.reader_graph import ABSENT, ReaderShape
+from generator.reader_graph import ABSENT, NARROW, ReaderShape
 from generator.teaching.lesson import TeachingError
 from generator.teaching.tokens import PageBatch
 
@@ -56,6 +56,7 @@ class Told:
     batch: PageBatch
     states: States
     vectors: Tensor  # (P, S, D)
+    words: Tensor  # (P, L, W), of length one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,17 @@ class Asked:
     present: Tensor  # (Q, T) bool
     low: Tensor  # (Q, T, D)
     vectors: Tensor  # (Q, D)
+    words: Tensor  # (Q, T, W), of length one
+    weights: Tensor  # (Q, T), how much each counts; 0 where there is none
+
+
+class Matched(NamedTuple):
+    """How much of each question stands where: the mean cosine of its words to the closest one
+    there."""
+
+    pages: Tensor  # (Q, P)
+    least: Tensor  # (Q, P), of the two words that are matched least
+    sentences: Tensor  # (Q, P, S)
 
 
 class ReaderLayer(nn.Module):
@@ -117,14 +129,19 @@ class ReaderNetwork(nn.Module):
         self.nothing = _head(2 * width, width // 2)
         self.closeness = nn.Parameter(torch.tensor(3.0))
         self.looked = nn.Parameter(torch.zeros(2 * shape.heads))
+        self.narrow = nn.Linear(width, shape.narrow, bias=False)
+        self.weigh = nn.Linear(width, 1)
+        nn.init.zeros_(self.weigh.weight)
+        self.rarity = nn.Parameter(torch.ones(shape.vocabulary), requires_grad=False)
         # Words that no question holds stay comparable with those that are taught.
         self.words.weight.requires_grad = False
         self.positions.weight.requires_grad = False
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Those that the base does not have."""
-        heads = [*self.score.parameters(), *self.nothing.parameters()]
-        return [*heads, self.of_passage, self.closeness, self.looked]
+        added = (self.score, self.nothing, self.narrow, self.weigh)
+        parameters = [one for module in added for one in module.parameters()]
+        return [*parameters, self.of_passage, self.closeness, self.looked]
 
     def halve(self) -> None:
         """To bfloat16 where the processor multiplies it faster than float32; but for what scores:
@@ -132,10 +149,10 @@ class ReaderNetwork(nn.Module):
         if not torch.cpu.get_capabilities().get("amx_bf16", False):
             return
         self.bfloat16()
-        self.score.float()
-        self.nothing.float()
-        self.closeness.data = self.closeness.data.float()
-        self.looked.data = self.looked.data.float()
+        for module in (self.score, self.nothing, self.narrow, self.weigh):
+            module.float()
+        for parameter in (self.closeness, self.looked, self.rarity):
+            parameter.data = parameter.data.float()
 
     def encode(self, ids: Tensor, present: Tensor) -> States:
         """Each text (B, T) by itself."""
@@ -156,11 +173,15 @@ class ReaderNetwork(nn.Module):
 
     def tell(self, batch: PageBatch) -> Told:
         states = self.encode(batch.ids, batch.present)
-        return Told(batch, states, torch.bmm(batch.pooling.to(states.last.dtype), states.last))
+        vectors = torch.bmm(batch.pooling.to(states.last.dtype), states.last)
+        return Told(batch, states, vectors, self._words(states.last))
 
     def ask(self, ids: Tensor, present: Tensor) -> Asked:
         states = self.encode(ids, present)
-        return Asked(present, states.low, _mean(states.last, present))
+        weights = functional.softplus(self.weigh(states.last.float())).squeeze(-1)
+        weights = weights * self.rarity[ids] * present
+        words = self._words(states.last)
+        return Asked(present, states.low, _mean(states.last, present), words, weights)
 
     def closenesses(self, asked: Asked, told: Told) -> Tensor:
         """(Q, P, S): the cosine of each question to each sentence; -1 to one that is not there."""
@@ -168,6 +189,22 @@ class ReaderNetwork(nn.Module):
         sentences = functional.normalize(told.vectors.float(), dim=-1)
         cosines = torch.einsum("qd,psd->qps", questions, sentences)
         return cosines.masked_fill(~told.batch.has[None], -1)
+
+    def matched(self, asked: Asked, told: Told) -> Matched:
+        cosines = torch.einsum("qtw,plw->qptl", asked.words, told.words)
+        cosines = cosines.masked_fill(~told.batch.present[None, :, None], -1)
+        closest = cosines.amax(-1)  # (Q, P, T)
+        # The same in each sentence, and in what is in none: (Q, P, T, S + 1)
+        owner = told.batch.owner[None, :, None].expand_as(cosines)
+        size = (*closest.shape, told.batch.has.shape[1] + 1)
+        nearest = torch.full(size, -1.0).scatter_reduce(-1, owner, cosines, "amax")[..., :-1]
+        shares = asked.weights / asked.weights.sum(1, keepdim=True)  # (Q, T)
+        others = closest.masked_fill(~asked.present[:, None], 1)
+        return Matched(
+            pages=(closest * shares[:, None]).sum(-1),
+            least=others.topk(2, largest=False).values.mean(-1),
+            sentences=(nearest * shares[:, None, :, None]).sum(2),
+        )
 
     def scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """(N, S): how well the sentences of the second, a page, answer the first, a question; 0 is
@@ -252,6 +289,9 @@ class ReaderNetwork(nn.Module):
         mass = torch.log(mass + 1e-4)
         return torch.cat([mass, mass - mass.max(1, keepdim=True).values], -1) @ self.looked
 
+    def _words(self, states: Tensor) -> Tensor:
+        return functional.normalize(self.narrow(states.float()), dim=-1)
+
     def _layers(self) -> list[ReaderLayer]:
         return [layer for layer in self.layers if isinstance(layer, ReaderLayer)]
 
@@ -271,6 +311,7 @@ def base_network(folder: Path, *, seed: int = 0) -> ReaderNetwork:
             layers=layers,
             alone=max(1, layers // 3),
             positions=config["max_position_embeddings"],
+            narrow=min(NARROW, config["hidden_size"]),
         )
         stored = load_file(folder / "model.safetensors")
         network = ReaderNetwork(shape)

@@ -28,7 +28,13 @@ from generator.teaching.training import Figures, saved_state
 FOUND_AT_ONCE = 64
 CLOSENESS_SCALE = 20
 """What cosines are multiplied with, so that a softmax over them can become sure."""
-ALONE_WEIGHT, FINDING_WEIGHT = 0.15, 0.5
+MATCH_SCALE = 40
+"""The same for cosines of single words."""
+ALONE_WEIGHT, FINDING_WEIGHT, MATCHING_WEIGHT = 0.15, 0.5, 0.5
+LEAST_RARITY = 0.1
+"""Nats, of words that stand on every page."""
+DIRECTIONS_FROM = 40
+"""So many fields' pages show along which directions words differ."""
 
 Nearest = list[list[int]]
 """For each question of a field the other pages, those first that are found first."""
@@ -170,9 +176,32 @@ class ReaderPupil:
         return names
 
 
-def begin_at(network: ReaderNetwork, earlier: Path) -> None:
-    """The network gets the weights that an earlier training ended with. `earlier`: its checkpoint,
-    or the folder of what it exported. Raises TeachingError."""
+@torch.inference_mode()
+def compare_words(network: ReaderNetwork, tokens: Tokens, fields: Sequence[Field]) -> None:
+    """How single words are compared, to begin with: along the principal directions of their states,
+    and the rarer the more (Spärck Jones 1972)."""
+    network.eval()
+    rows: list[Tensor] = []
+    for field in fields[:DIRECTIONS_FROM]:
+        batch = page_batch([tokens.page(page) for page in field.pages])
+        states = network.encode(batch.ids, batch.present).last
+        rows.append(functional.normalize(states[batch.present].float(), dim=-1))
+    words = torch.cat(rows)
+    _, directions = torch.linalg.eigh(words.T @ words)  # the least first
+    network.narrow.weight.copy_(directions[:, -network.shape.narrow :].T)
+
+    pages = [set(tokens.page(page).ids) for field in fields for page in field.pages]
+    holding = torch.zeros(network.shape.vocabulary)
+    for ids in pages:
+        holding[list(ids)] += 1
+    network.rarity.copy_((len(pages) / (1 + holding)).log().clamp(min=LEAST_RARITY))
+
+
+def begin_at(network: ReaderNetwork, earlier: Path, *, share_of_base: float = 0.0) -> None:
+    """The network, a base that was taught nothing, gets the weights that an earlier training ended
+    with. `earlier`: its checkpoint, or the folder of what it exported. `share_of_base`: of what the
+    base has, too, so much stays the base's; that keeps some of what it knows of texts unlike those
+    that are learnt from (Wortsman et al. 2022). Raises TeachingError."""
     if earlier.is_dir():
         weights = exported_weights(earlier)
     else:
@@ -181,11 +210,18 @@ def begin_at(network: ReaderNetwork, earlier: Path) -> None:
             raise TeachingError(f"{earlier} does not exist; name a checkpoint, or a folder")
         weights = state["pupil"].get("optimizer", {}).get("means", {})
     try:
+        base = {name: one for name, one in network.state_dict().items() if _is_of_base(name)}
+        for name in base.keys() & weights.keys():
+            weights[name] = torch.lerp(weights[name], base[name], share_of_base)
         network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise TeachingError(
             f"{earlier} is of another network ({error}); name a reader's"
         ) from error
+
+
+def _is_of_base(name: str) -> bool:
+    return name.startswith(("layers.", "embedding_norm.", "kinds."))
 
 
 def nearest_pages(
@@ -239,7 +275,7 @@ def exercise_loss(
     told = network.tell(page_batch([tokens.page(page, gone) for page, gone in exercise.pages]))
     asked = network.ask(*padded([tokens.question(*one, draw=draw) for one in exercise.asked]))
     closenesses = network.closenesses(asked, told)[:, : exercise.whole]
-    finding = finding_loss(closenesses, told, exercise.drills)
+    finding = finding_loss(CLOSENESS_SCALE * closenesses, told, exercise.drills)
     scores = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
     support = _marked([pair.support for pair in exercise.pairs], scores.shape[1])
     has = scores > ABSENT / 2
@@ -248,16 +284,21 @@ def exercise_loss(
     reading = reading_loss(scores, support, questions)
     each = functional.binary_cross_entropy_with_logits(scores, support.float(), reduction="none")
     alone = (each * has).sum(1).mean()
-    loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding
-    return loss, {"reading": reading.item(), "finding": finding.item()}
+    matched = network.matched(asked, told)
+    matching = matching_loss(matched.pages[:, : exercise.whole], exercise.drills)
+    sentences = matched.sentences[:, : exercise.whole]
+    matching = 0.5 * (matching + finding_loss(MATCH_SCALE * sentences, told, exercise.drills))
+    loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding + MATCHING_WEIGHT * matching
+    losses = {"reading": reading, "finding": finding, "matching": matching}
+    return loss, {name: one.item() for name, one in losses.items()}
 
 
-def finding_loss(closenesses: Tensor, told: Told, drills: Sequence[Drill]) -> Tensor:
+def finding_loss(scaled: Tensor, told: Told, drills: Sequence[Drill]) -> Tensor:
     """Of the answerable questions: the sentences that answer among all sentences of the field.
-    closenesses: (Q, P, S)."""
-    _, pages, most = closenesses.shape
+    scaled: (Q, P, S)."""
+    _, pages, most = scaled.shape
     has = told.batch.has[None, :pages]
-    scaled = (CLOSENESS_SCALE * closenesses).masked_fill(~has, ABSENT).flatten(1)
+    scaled = scaled.masked_fill(~has, ABSENT).flatten(1)
     numbers = [
         [drill.question.page * most + number for number in drill.question.support]
         for drill in drills
@@ -266,6 +307,16 @@ def finding_loss(closenesses: Tensor, told: Told, drills: Sequence[Drill]) -> Te
     missed = scaled.logsumexp(1) - scaled.masked_fill(~right, ABSENT).logsumexp(1)
     answerable = right.any(1)
     return missed[answerable].mean() if answerable.any() else 0 * scaled.sum()
+
+
+def matching_loss(matched: Tensor, drills: Sequence[Drill]) -> Tensor:
+    """Of the answerable questions: the page that answers among all pages of the field.
+    matched: (Q, P)."""
+    answerable = torch.tensor([bool(drill.question.support) for drill in drills])
+    if not answerable.any():
+        return 0 * matched.sum()
+    pages = torch.tensor([drill.question.page for drill in drills])
+    return functional.cross_entropy(MATCH_SCALE * matched[answerable], pages[answerable])
 
 
 def reading_loss(scores: Tensor, support: Tensor, questions: Tensor) -> Tensor:

@@ -14,9 +14,12 @@ from generator.teaching.lesson import Field, Question
 from generator.teaching.reader_network import ReaderNetwork, Told
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Figures
+from generator.vectors import MATCHED_WEIGHT
 
 PAGES_READ = 5
-UNCALIBRATED = Calibration(odds=1.0, closeness=0.0, lead=0.0, length=0.0, offset=0.0)
+UNCALIBRATED = Calibration(
+    odds=1.0, closeness=0.0, lead=0.0, length=0.0, matched=0.0, least=0.0, offset=0.0
+)
 MOST_LOG_ODDS = math.log(1e6)
 COSINE_SCALE = 10
 """Cosines differ less than log-odds do; so weighed, all weights are kept small alike."""
@@ -41,6 +44,10 @@ class Judged:
     """By how much the next page is less close."""
     tokens: int
     """Of the question."""
+    matched: float
+    """How much of the question stands in the page that holds most of it."""
+    least: float
+    """The same of the two of its words that do least."""
 
 
 @torch.inference_mode()
@@ -62,7 +69,9 @@ def _judge(
     ids = [tokens.question(one.text, one.before) for one in questions]
     asked = network.ask(*padded(ids))
     best = network.closenesses(asked, told).amax(-1)  # (Q, P)
-    order = best.argsort(1, descending=True).tolist()
+    matched = network.matched(asked, told)
+    found = best + MATCHED_WEIGHT * matched.pages
+    order = found.argsort(1, descending=True).tolist()
     read = [pages[:PAGES_READ] for pages in order]
     pairs = [(number, page) for number, pages in enumerate(read) for page in pages]
     scores = network.scores(asked, told, pairs).view(len(questions), -1)  # (Q, pages read × S)
@@ -72,7 +81,8 @@ def _judge(
         ranked = scores[number].argsort(descending=True).tolist()
         sentences = [(read[number][place // most], place % most) for place in ranked]
         right = {(question.page, sentence) for sentence in question.support}
-        closest = [best[number, page].item() for page in order[number][:2]]
+        fullest = max(read[number], key=lambda page: matched.pages[number, page].item())
+        closest = sorted((best[number, page].item() for page in read[number]), reverse=True)
         judged.append(
             Judged(
                 answerable=bool(question.support),
@@ -80,8 +90,10 @@ def _judge(
                 sentence_place=next((n for n, one in enumerate(sentences) if one in right), None),
                 log_odds=scores[number].logsumexp(0).item(),
                 closeness=closest[0],
-                lead=closest[0] - closest[-1],
+                lead=closest[0] - closest[min(1, len(closest) - 1)],
                 tokens=len(ids[number]),
+                matched=matched.pages[number, fullest].item(),
+                least=matched.least[number, fullest].item(),
             )
         )
     return judged
@@ -126,12 +138,18 @@ def calibration(judged: Sequence[Judged]) -> Calibration:
                 COSINE_SCALE * one.closeness,
                 COSINE_SCALE * one.lead,
                 math.log(one.tokens),
+                COSINE_SCALE * one.matched,
+                COSINE_SCALE * one.least,
             )
             for one in judged
         ]
     )
-    (odds, closeness, lead, length), offset = logistic_regression(inputs, answerable)
-    return Calibration(odds, COSINE_SCALE * closeness, COSINE_SCALE * lead, length, offset)
+    (odds, closeness, lead, length, matched, least), offset = logistic_regression(
+        inputs, answerable
+    )
+    scaled = (COSINE_SCALE * one for one in (closeness, lead, matched, least))
+    closeness, lead, matched, least = scaled
+    return Calibration(odds, closeness, lead, length, matched, least, offset)
 
 
 def logistic_regression(

@@ -41,6 +41,7 @@ class PageBatch:
     present: Tensor  # (P, L) bool
     pooling: Tensor  # (P, S, L): the mean over each sentence's tokens
     has: Tensor  # (P, S) bool: there is such a sentence
+    owner: Tensor  # (P, L): the number of each token's sentence; S for those of none
 
 
 class Tokens:
@@ -115,10 +116,12 @@ def page_batch(pages: Sequence[PageTokens]) -> PageBatch:
     most = max(len(page.spans) for page in pages)
     pooling = torch.zeros(len(pages), most, ids.shape[1])
     has = torch.zeros(len(pages), most, dtype=torch.bool)
+    owner = torch.full_like(ids, most)
     for row, page in enumerate(pages):
         for number, span in enumerate(page.spans):
             if span is not None:
                 start, end = span
                 pooling[row, number, start:end] = 1 / (end - start)
                 has[row, number] = True
-    return PageBatch(ids, present, pooling, has)
+                owner[row, start:end] = number
+    return PageBatch(ids, present, pooling, has, owner)

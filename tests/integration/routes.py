@@ -128,7 +128,7 @@ def _erasure(served: Served, owner: dict[str, str]) -> str:
     return str(gone.headers["location"].rsplit("/", 1)[1])
 
 
-IN_THE_BACKGROUND = ("last_used_at", "meaning", "meaning_version")
+IN_THE_BACKGROUND = ("last_used_at", "meaning", "word_meanings", "meaning_version")
 
 
 def table_contents(served: Served) -> dict[str, list[tuple[Any, ...]]]:

@@ -1,6 +1,7 @@
 """Passages are found by their words at once, and by their meaning as soon as they were read."""
 
 import asyncio
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,11 @@ from app.database.database import Database
 from app.passage_index import WIDTH, PassageIndex, Vector
 from generator.interface import ChatMessage, Passage
 from generator.question import Question
+from generator.vectors import PassageVectors, QuestionVectors
 
 pytestmark = pytest.mark.anyio
 
+LETTERS = string.ascii_lowercase
 MEANINGS = ("money", "dogs", "hours")
 WORDS = {"fee": 0, "price": 0, "euros": 0, "dog": 1, "puppy": 1, "open": 2, "close": 2}
 
@@ -28,17 +31,22 @@ class WordReader:
         self._asked_for = asked_for
         self._loop = asyncio.get_running_loop()
 
-    def sentence_vectors(self, passages: Sequence[Passage]) -> list[Vector]:
+    def passage_vectors(self, passages: Sequence[Passage]) -> list[PassageVectors]:
         self.read += [passage.title for passage in passages]
         if len(self.read) == self._asked_for:
             self._loop.call_soon_threadsafe(self.has_read_all.set)
-        return [self._vector(passage.text)[None] for passage in passages]
+        return [
+            PassageVectors(self._vector(passage.text)[None], _each_word(passage.text))
+            for passage in passages
+        ]
 
     def question(self, messages: Sequence[ChatMessage]) -> Question:
         return Question(messages[-1].text)
 
-    def question_vector(self, question: Question) -> Vector:
-        return self._vector(question.text)
+    def question_vectors(self, question: Question) -> QuestionVectors:
+        words = _each_word(question.text)
+        even = np.full(len(words), 1 / len(words), np.float32)
+        return QuestionVectors(self._vector(question.text), words, even)
 
     def _vector(self, text: str) -> Vector:
         vector = np.full(WIDTH, 1e-6, np.float32)
@@ -46,6 +54,12 @@ class WordReader:
             if word in WORDS:
                 vector[WORDS[word]] += 1
         return vector / np.linalg.norm(vector)
+
+
+def _each_word(text: str) -> Vector:
+    """Two words are alike where they begin with the same letter."""
+    initials = [ord(word[0]) % len(LETTERS) for word in text.lower().split()]
+    return np.eye(len(LETTERS), dtype=np.float32)[initials]
 
 
 def asking(*texts: str) -> list[ChatMessage]:
@@ -69,6 +83,18 @@ async def test_other_words_of_the_same_meaning_find_a_passage(database: Database
     assert await index.index_some() == 0
     assert (await titles(index, "what price"))[0] == "Tickets"
     assert (await titles(index, "my dog"))[0] == "Animals"
+
+
+async def test_of_passages_with_one_meaning_that_whose_words_match_comes_first(
+    database: Database,
+) -> None:
+    put(database, "zoo", Bears="A bear. The fee is 5.", Camels="A camel. The fee is 5.")
+    index = PassageIndex(database, WordReader())
+    for stored in (False, True):
+        if stored:
+            await index.index_some()
+        assert (await titles(index, "fee caravan"))[0] == "Camels"
+        assert (await titles(index, "fee bus"))[0] == "Bears"
 
 
 async def test_a_new_document_is_found_by_its_words_before_it_was_read(database: Database) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from generator.documents import passages_of
 from generator.embedded import UNKNOWN, EmbeddedGenerator, small_talk
 from generator.interface import ChatMessage, Citation, Passage, Piece
-from generator.reader import Reader, closest
+from generator.reader import Reader
 from generator.sentences import sentences_of
+from generator.vectors import closest
 from generator.verification import is_supported
 
 from .conftest import collect
@@ -19,7 +20,7 @@ from .shop_help import ANSWERABLE, FOLLOW_UPS, PASSAGES, UNANSWERABLE
 pytestmark = pytest.mark.anyio
 
 READER = Reader()
-VECTORS = READER.sentence_vectors(PASSAGES)
+VECTORS = READER.passage_vectors(PASSAGES)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def said_by_user(*texts: str) -> list[ChatMessage]:
 async def ask(*texts: str, passages: Sequence[Passage] | None = None) -> list[Piece]:
     messages = said_by_user(*texts)
     if passages is None:
-        passages = closest(READER.question_vector(READER.question(messages)), PASSAGES, VECTORS)
+        passages = closest(READER.question_vectors(READER.question(messages)), PASSAGES, VECTORS)
     generator = EmbeddedGenerator.load(READER)
     try:
         return await collect(generator.stream(messages, passages))

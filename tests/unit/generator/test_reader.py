@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from generator.interface import ChatMessage, Passage
 from generator.question import Question
 from generator.quoting import best_sentences, in_company
-from generator.reader import PRETRAINED, BadWeights, Reader, Reading, Scored, closest
+from generator.reader import PRETRAINED, BadWeights, Reader, Reading, Scored
 from generator.sentences import sentences_of
+from generator.vectors import closest
 from generator.writer import Writer
 
 from .shop_help import PASSAGES
@@ -58,9 +59,9 @@ def test_a_question_brings_the_one_before_only_where_it_leans_on_that() -> None:
 
 
 def test_a_follow_up_is_searched_with_what_it_leans_on() -> None:
-    vectors = READER.sentence_vectors(PASSAGES)
+    vectors = READER.passage_vectors(PASSAGES)
     follow_up = Question("and how often?", "how do I water my fern")
-    found = closest(READER.question_vector(follow_up), PASSAGES, vectors)
+    found = closest(READER.question_vectors(follow_up), PASSAGES, vectors)
     assert found[0].title == "Watering"
 
 
@@ -78,20 +79,30 @@ def test_all_shares_and_nothing_make_one() -> None:
     assert len(shares) == 4
 
 
+def test_what_was_read_before_and_what_stands_beside_a_passage_change_nothing() -> None:
+    question = "what does a parcel to Austria cost?"
+    again, at_first = read(question), Reader().read(Question(question), (SHIPPING, OPENING))
+    assert again == at_first
+    alone = read(question, passages=(SHIPPING,)).sentences
+    beside = [one for one in again.sentences if one.sentence.passage is SHIPPING]
+    assert [one.sentence for one in beside] == [one.sentence for one in alone]
+    assert [one.matched for one in beside] == pytest.approx([one.matched for one in alone])
+
+
 def test_without_passages_there_is_no_support() -> None:
     assert read("hello", passages=()) == Reading((), 0.0)
     assert read("hello", passages=(Passage("1", "Empty", "", "d"),)) == Reading((), 0.0)
 
 
 def test_the_closest_passage_is_the_one_about_it() -> None:
-    vectors = READER.sentence_vectors(PASSAGES)
+    vectors = READER.passage_vectors(PASSAGES)
     for question, title in (
         ("how can I pay?", "Ways to pay"),
         ("my plant came with broken leaves", "Damaged plants"),
         ("how do I water it", "Watering"),
     ):
-        vector = READER.question_vector(Question(question))
-        assert closest(vector, PASSAGES, vectors)[0].title == title
+        asked = READER.question_vectors(Question(question))
+        assert closest(asked, PASSAGES, vectors)[0].title == title
 
 
 def test_there_is_a_vector_for_each_sentence_and_it_leans_towards_the_title() -> None:
@@ -99,8 +110,17 @@ def test_there_is_a_vector_for_each_sentence_and_it_leans_towards_the_title() ->
     assert [len(each) for each in vectors] == [3, 1, 0]
     other = replace(OPENING, title="Damaged plants")
     ((as_it_is,), (misnamed,)) = READER.sentence_vectors([OPENING, other])
-    asked = READER.question_vector(Question("what happens with damaged plants"))
+    asked = READER.question_vectors(Question("what happens with damaged plants")).whole
     assert misnamed @ asked > as_it_is @ asked + 0.05
+
+
+def test_a_questions_words_are_compared_with_each_word_of_a_passage() -> None:
+    asked = READER.question_vectors(Question("what is a parcel to Austria"))
+    about, other = (each.words for each in READER.passage_vectors([SHIPPING, OPENING]))
+    assert asked.weights.sum() == pytest.approx(1, abs=1e-5)
+    assert asked.matched(about) > asked.matched(other) + 0.05
+    assert asked.cosines(asked.words) == pytest.approx(1, abs=1e-5)
+    assert asked.matched(about[:0]) == pytest.approx(-1)
 
 
 def test_orders_to_a_machine_are_not_read() -> None:
@@ -155,32 +175,32 @@ def scored(passage: Passage, *shares: float) -> Reading:
 
 
 def test_a_sentence_that_comes_close_is_said_too_and_others_are_not() -> None:
-    chosen = best_sentences(scored(SHIPPING, 0.3, 0.5, 0.01), "")
+    chosen = best_sentences(scored(SHIPPING, 0.3, 0.5, 0.001))
     assert [one.position for one in chosen] == [1, 0]
-    assert [one.position for one in best_sentences(scored(SHIPPING, 0.02, 0.9, 0.01), "")] == [1]
-    assert best_sentences(Reading((), 0.0), "hello") == []
+    assert [one.position for one in best_sentences(scored(SHIPPING, 0.002, 0.9, 0.001))] == [1]
+    assert best_sentences(Reading((), 0.0)) == []
 
 
-def test_a_rare_word_of_the_question_and_the_search_weigh_beside_the_reader() -> None:
+def test_the_search_and_the_words_that_match_weigh_beside_the_reader() -> None:
     passage = Passage(
         "1", "Pods", "The Wren pod is £48. The Gannet pod is £69. Pods are warm.", "d"
     )
-    even = (0.3, 0.31, 0.3)
-    assert best_sentences(scored(passage, *even), "")[0].position == 1
-    assert best_sentences(scored(passage, *even), "price of wrens")[0].position == 0
-    assert best_sentences(scored(passage, *even), "price of a pod")[0].position == 1
+    even = scored(passage, 0.3, 0.31, 0.3)
+    assert best_sentences(even)[0].position == 1
     found = replace(passage, id="2", score=0.9)
-    here, there = scored(passage, 0.3, 0.01, 0.01), scored(found, 0.2, 0.01, 0.01)
+    here, there = scored(passage, 0.3, 0.001, 0.001), scored(found, 0.2, 0.001, 0.001)
     both = Reading((*here.sentences, *there.sentences), 1.0)
-    assert best_sentences(both, "")[0].passage.id == "2"
+    assert best_sentences(both)[0].passage.id == "2"
+    last = replace(even.sentences[-1], matched=0.9)
+    assert best_sentences(Reading((*even.sentences[:-1], last), 1.0))[0] is last.sentence
 
 
 def test_what_leans_on_the_sentence_before_brings_it() -> None:
-    chosen = best_sentences(scored(SHIPPING, 0.01, 0.9, 0.01), "")
+    chosen = best_sentences(scored(SHIPPING, 0.001, 0.9, 0.001))
     assert [one.position for one in in_company(chosen)] == [0, 1]
 
 
 def test_a_sentence_that_opens_a_list_brings_the_list() -> None:
     passage = Passage("1", "Pay", "You can pay with:\n\n- cards\n- cash\n\nThat is all.", "d")
-    chosen = best_sentences(scored(passage, 0.9, 0.0, 0.0, 0.0), "")
+    chosen = best_sentences(scored(passage, 0.9, 0.0, 0.0, 0.0))
     assert [one.shown for one in in_company(chosen)] == ["You can pay with:", "cards", "cash"]

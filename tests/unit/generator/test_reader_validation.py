@@ -19,12 +19,15 @@ from generator.teaching.reader_validation import (
 def judged(
     *, answerable: bool = True, page: int = 0, sentence: int | None = None, odds: float = 0.0
 ) -> Judged:
-    return Judged(answerable, page, sentence, odds, closeness=0.6, lead=0.1, tokens=8)
+    return Judged(
+        answerable, page, sentence, odds, closeness=0.6, lead=0.1, tokens=8, matched=0.7, least=0.4
+    )
 
 
 def supported(one: Judged, calibrated: Calibration) -> float:
     nothing = 1 / (1 + math.exp(one.log_odds))
-    return calibrated.support(nothing, [one.closeness, one.closeness - one.lead], one.tokens)
+    closeness = [one.closeness, one.closeness - one.lead]
+    return calibrated.support(nothing, closeness, one.tokens, matched=one.matched, least=one.least)
 
 
 def test_figures_are_shares_of_the_answerable_questions() -> None:
@@ -53,13 +56,17 @@ def test_calibration_finds_how_much_too_sure_a_network_is() -> None:
     questions = []
     for _ in range(4000):
         odds, closeness, tokens = draw.gauss(1, 4), draw.uniform(0.3, 0.9), draw.randrange(3, 30)
-        chance = 1 / (1 + math.exp(-(0.5 * odds - 5 * closeness + 0.8 * math.log(tokens) - 1)))
-        one = judged(answerable=draw.random() < chance, odds=odds)
-        questions.append(replace(one, closeness=closeness, tokens=tokens))
+        matched, least = draw.uniform(0.4, 0.9), draw.uniform(0.1, 0.6)
+        value = 0.5 * odds - 5 * closeness + 0.8 * math.log(tokens) + 4 * matched + 3 * least - 4
+        one = judged(answerable=draw.random() < 1 / (1 + math.exp(-value)), odds=odds)
+        one = replace(one, closeness=closeness, tokens=tokens, matched=matched, least=least)
+        questions.append(one)
     found = calibration(questions)
     assert found.odds == pytest.approx(0.5, abs=0.1)
     assert found.closeness == pytest.approx(-5, abs=1)
     assert found.length == pytest.approx(0.8, abs=0.2)
+    assert found.matched == pytest.approx(4, abs=1)
+    assert found.least == pytest.approx(3, abs=1)
     for expected in (0.2, 0.5, 0.8):
         near = [one.answerable for one in questions if abs(supported(one, found) - expected) < 0.1]
         assert sum(near) / len(near) == pytest.approx(expected, abs=0.08)

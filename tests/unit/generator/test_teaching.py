@@ -14,6 +14,7 @@ from generator.question import LEANING_FEATURES
 from generator.question import Question as Said
 from generator.reader import TITLE_WEIGHT, Calibration, Reader
 from generator.reader_graph import ABSENT
+from generator.teaching.exercise import Drill
 from generator.teaching.export import export_reader, export_writer
 from generator.teaching.leaning import leaning_weights
 from generator.teaching.lesson import (
@@ -25,9 +26,12 @@ from generator.teaching.lesson import (
 from generator.teaching.optimization import MixedPrecision
 from generator.teaching.reader_network import ReaderNetwork, base_network
 from generator.teaching.reader_training import (
+    MATCH_SCALE,
     ReaderConfig,
     ReaderPupil,
     begin_at,
+    compare_words,
+    matching_loss,
     nearest_pages,
     reading_loss,
 )
@@ -59,7 +63,9 @@ READER = ReaderConfig(
     warm_up=5,
     faq_fields=0,
 )
-CALIBRATED = Calibration(odds=0.8, closeness=-2.0, lead=3.0, length=2.0, offset=-3.0)
+CALIBRATED = Calibration(
+    odds=0.8, closeness=-2.0, lead=3.0, length=2.0, matched=1.5, least=-1.0, offset=-3.0
+)
 WRITER = WriterConfig(epochs=12, batch_size=16, learning_rate=5e-3, warm_up=5)
 
 
@@ -196,7 +202,7 @@ def test_what_is_served_is_what_was_taught(
         Passage(str(n), page.title, page.sentences[0].passage.text, "")
         for n, page in enumerate(field.pages)
     ]
-    vectors = served_reader.sentence_vectors(passages)
+    vectors = served_reader.passage_vectors(passages)
     differences, spread = [], []
     for question, one in zip(field.questions, judge(network, tokens, [field]), strict=True):
         said = Said(question.text, question.before)
@@ -219,10 +225,20 @@ def test_what_is_served_is_what_was_taught(
             close = network.closenesses(asked, told)[0]
             titles = network.ask(*padded([tokens.question(page.title) for page in field.pages]))
             titled = functional.cosine_similarity(asked.vectors, titles.vectors)
-        alone = served_reader.question_vector(Said(question.text))
+            matched = network.matched(asked, told)
+        alone = served_reader.question_vectors(Said(question.text))
         for page, found in enumerate(vectors):
             expected = close[page] + TITLE_WEIGHT * titled[page]
-            torch.testing.assert_close(torch.from_numpy(found @ alone), expected, atol=0.06, rtol=0)
+            cosines = torch.from_numpy(found.sentences @ alone.whole)
+            torch.testing.assert_close(cosines, expected, atol=0.06, rtol=0)
+            least = sum(sorted(alone.cosines(found.words))[:2]) / 2
+            of_page = torch.tensor([alone.matched(found.words), least])
+            expected = torch.stack([matched.pages[0, page], matched.least[0, page]])
+            torch.testing.assert_close(of_page, expected, atol=0.06, rtol=0)
+        for each in served_reader.read(Said(question.text), passages).sentences:
+            page, place = int(each.sentence.passage.id), each.sentence.position
+            expected_there = matched.sentences[0, page, place].item()
+            assert each.matched == pytest.approx(expected_there, abs=0.06)
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
@@ -236,6 +252,40 @@ def test_the_loss_of_reading_weighs_all_sentences_of_a_question_and_none_of_them
     answered, unanswered = 3 / (3 + 1 + 1 + 1), 1 / (1 + 2 + 1)
     loss = reading_loss(scores, support, questions).item()
     assert loss == pytest.approx(-(math.log(answered) + math.log(unanswered)) / 2)
+
+
+def test_the_loss_of_matching_wants_the_page_that_answers_above_the_others() -> None:
+    answered, other = Question("a", "", 1, (0,), "b"), Question("a", "", 0, (), None)
+    drills = [Drill(one, (), "") for one in (answered, other)]
+    matched = torch.tensor([[0.3, 0.4], [0.9, 0.1]])
+    logits = MATCH_SCALE * matched[0]
+    assert matching_loss(matched, drills).item() == pytest.approx(
+        (logits.logsumexp(0) - logits[1]).item(), abs=1e-4
+    )
+    assert matching_loss(matched[1:], drills[1:]).item() == 0
+
+
+def test_words_are_compared_along_the_directions_in_which_they_differ(
+    base: Path, fields: list[Field]
+) -> None:
+    network, tokens = base_network(base), Tokens.load(base)
+    batch = page_batch([tokens.page(page) for page in fields[0].pages])
+    with torch.inference_mode():
+        words = network.eval().encode(batch.ids, batch.present).last[batch.present]
+
+    def lost() -> float:
+        """Of their lengths, what the narrow vectors do not hold, at best."""
+        narrow = network.narrow.weight.detach()
+        kept = words @ torch.linalg.pinv(narrow) @ narrow
+        return ((words - kept).norm() / words.norm()).item()
+
+    network.narrow = torch.nn.Linear(network.shape.width, 4, bias=False)
+    network.shape = replace(network.shape, narrow=4)
+    at_random = lost()
+    compare_words(network, tokens, fields)
+    assert lost() < 0.8 * at_random
+    everywhere, thing = (tokens.question(THINGS[0])[place] for place in (0, 1))
+    assert network.rarity[everywhere] < network.rarity[thing]
 
 
 def test_a_base_with_fewer_layers_reads_together_in_the_upper_ones(served_reader: Reader) -> None:
@@ -330,6 +380,13 @@ def test_a_training_begins_at_the_weights_of_an_earlier_one(
     for name, weight in network.named_parameters():
         if weight.requires_grad:
             assert torch.equal(weight, earlier.weights[name]), name
+    mixed, untaught = base_network(base), dict(base_network(base).named_parameters())
+    begin_at(mixed, tmp_path / "earlier.pt", share_of_base=0.25)
+    of_layer, of_head = "layers.0.up.weight", "score.0.weight"
+    parts = dict(mixed.named_parameters())
+    expected = 0.75 * earlier.weights[of_layer] + 0.25 * untaught[of_layer]
+    torch.testing.assert_close(parts[of_layer], expected)
+    assert torch.equal(parts[of_head], earlier.weights[of_head])
     rounded = base_network(base)
     begin_at(rounded, tmp_path / "exported")
     for name, weight in rounded.named_parameters():
