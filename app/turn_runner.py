@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -27,9 +27,10 @@ from sqlalchemy import Connection
 from app.database import accepting, leases, turns
 from app.database.accepting import NewTurn
 from app.database.database import Database
-from app.dialogue.chatbot import Accepted, Chatbot, Delta, Finished
+from app.dialogue.chatbot import Accepted, Chatbot, Finished
 from app.dialogue.turn import Decide, Reply, Timing, Turn, TurnStatus
-from app.errors import Overloaded, TwofoldError, Unavailable
+from app.errors import Overloaded, TwofoldError
+from app.live_turn import LiveTurn
 from app.turn_places import TurnPlaces, generators_full
 from generator.interface import ChatMessage, Usage
 
@@ -50,7 +51,7 @@ class TurnRunner:
         self._database = database
         self._chatbot = chatbot
         self._worker = uuid4().hex
-        self._live: dict[str, _LiveTurn] = {}
+        self._live: dict[str, LiveTurn] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._beats: set[asyncio.Task[None]] = set()
         self._ends: dict[str, asyncio.Event] = {}
@@ -110,7 +111,7 @@ class TurnRunner:
         self._admit()
         new = NewTurn(owner, conversation_id, text, self._worker, idempotency_key, deadline_seconds)
         with self.places.arriving(owner):
-            live = _LiveTurn()
+            live = LiveTurn()
             self._run(live, text, _Journal(self, live, new), deadline_seconds)
             return await live.accepted
 
@@ -158,8 +159,8 @@ class TurnRunner:
                 asyncio.timeout(wait_seconds),
                 aclosing(self.watch(owner, turn_id)) as grown,
             ):
-                async for now in grown:
-                    turn = now
+                async for grown_turn in grown:
+                    turn = grown_turn
         return turn
 
     async def cancel(self, owner: str, turn_id: str) -> Turn:
@@ -185,14 +186,14 @@ class TurnRunner:
     def _take_up(self, turn: Turn, deadline_seconds: float | None = None) -> None:
         if self._closing:
             return  # it is ours on record: `_hand_over` gives it on
-        live = _LiveTurn(turn)
+        live = LiveTurn(turn)
         self._live[turn.id] = live
         self.places.keep(live, turn)
         self._run(live, turn.text, _Journal(self, live, turn), deadline_seconds)
 
     def _run(
         self,
-        live: "_LiveTurn",
+        live: LiveTurn,
         text: str,
         journal: "_Journal",
         deadline_seconds: float | None = None,
@@ -203,7 +204,7 @@ class TurnRunner:
 
     async def _answer(
         self,
-        live: "_LiveTurn",
+        live: LiveTurn,
         text: str,
         journal: "_Journal",
         deadline_seconds: float | None,
@@ -213,11 +214,9 @@ class TurnRunner:
                 self._chatbot.answer(text, journal, deadline_seconds=deadline_seconds)
             ) as events:
                 async for event in events:
-                    match event:
-                        case Accepted(turn) | Finished(turn):
-                            live.show(turn)
-                        case Delta():
-                            pass  # the journal has it, and tells whoever listens
+                    # What was said in between the journal tells whoever listens.
+                    if isinstance(event, Accepted | Finished):
+                        live.show(event.turn)
         except TwofoldError as error:  # refused before it was stored, or taken away from us
             live.refuse(error)
         except Exception as error:
@@ -320,7 +319,7 @@ class TurnRunner:
             kept = await self._database.write(lambda c: leases.renew(c, self._worker, list(mine)))
             self._stop_all_but(kept, mine)
 
-    def _stop_all_but(self, kept: Collection[str], mine: Mapping[str, "_LiveTurn"]) -> None:
+    def _stop_all_but(self, kept: Collection[str], mine: Mapping[str, LiveTurn]) -> None:
         for turn_id, live in mine.items():
             if turn_id not in kept and live.task and not live.is_final:
                 live.task.cancel()  # cancelled or taken over elsewhere: stop the engine
@@ -342,81 +341,12 @@ class TurnRunner:
             self._take_up(turn, left.get(turn.id))
 
 
-@dataclass(eq=False)
-class _LiveTurn:
-    """A turn this process is answering, and the people who listen."""
-
-    turn: Turn | None = None
-    text: str = ""
-    usage: Usage | None = None
-    task: "asyncio.Task[None] | None" = None
-    accepted: "asyncio.Future[Turn]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _dirty: bool = False
-    _ended: bool = False
-
-    def __post_init__(self) -> None:
-        if self.turn is not None:
-            self.accepted.set_result(self.turn)
-
-    @property
-    def is_final(self) -> bool:
-        return self.turn is not None and self.turn.status.is_final
-
-    def show(self, turn: Turn) -> None:
-        if self.turn is None or turn.fence != self.turn.fence:
-            self.text, self.usage = "", None
-        self.turn = turn
-        if not self.accepted.done():
-            self.accepted.set_result(turn)
-        self._tell()
-
-    def grow(self, piece: str, usage: Usage | None) -> None:
-        self.text += piece
-        self.usage = usage
-        self._dirty = True
-        self._tell()
-
-    def refuse(self, error: Exception) -> None:
-        if not self.accepted.done():
-            self.accepted.set_exception(error)
-
-    def end(self) -> None:
-        self._ended = True
-        self.refuse(Unavailable("the server is shutting down"))
-        self._tell()
-
-    def take_dirty(self) -> bool:
-        dirty, self._dirty = self._dirty, False
-        return dirty and not self.is_final
-
-    async def watch(self) -> AsyncGenerator[Turn]:
-        """Every state that a listener who keeps up can see; the last one always."""
-        while True:
-            changed, ended, final = self._changed, self._ended, self.is_final
-            if self.turn is not None:
-                yield self.turn if final else _with_text(self.turn, self.text)
-            if ended or final:
-                return
-            await changed.wait()
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-
-def _with_text(turn: Turn, text: str) -> Turn:
-    return replace(turn, reply=replace(turn.reply or Reply(""), text=text)) if text else turn
-
-
 @dataclass(slots=True)
 class _Journal:
     """The durable record of one turn, in the database; see `TurnJournal`."""
 
     runner: TurnRunner
-    live: _LiveTurn
+    live: LiveTurn
     subject: NewTurn | Turn
     """What was posted, or a stored turn whose worker is gone."""
 

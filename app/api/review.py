@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 from app.api.auth import Admin
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out
 from app.api.intents import Example, ExampleText, IntentName
+from app.api.shown_turns import Turn, shown
 from app.api.strict_json import StrictRoute, clean
-from app.api.turns import Turn, shown
 from app.database import labels, review
 from app.dialogue.responses import ReplyBook
 from app.dialogue.review import Entry, Reason

@@ -4,8 +4,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
@@ -15,14 +14,12 @@ from app.api import admission, sse
 from app.api.auth import User
 from app.api.certificates import Certificate
 from app.api.dependencies import App, Cursor, Id, In, Limit, Out, Services
+from app.api.shown_turns import Decision, Feedback, Prediction, Turn, shown, shown_decision
 from app.api.sse import Event
 from app.api.strict_json import CleanText, StrictRoute
 from app.database import conversations, turns
 from app.dialogue import turn as domain
-from app.dialogue.pressure import Pressure
 from app.dialogue.responses import ReplyBook
-from app.dialogue.routing import Basis, Cause, Route
-from app.dialogue.routing import Decision as DomainDecision
 from app.dialogue.state import DialogueState
 from app.dialogue.turn import TurnStatus
 from app.errors import NotFound, Unavailable
@@ -49,93 +46,6 @@ class NewTurn(In):
     """When a generator cannot finish in time, what it has by then is final (`degraded`)."""
 
 
-class Alternative(Out):
-    intent: str
-    title: str
-    confidence: float
-
-
-class Decision(Out):
-    route: Route
-    cause: Cause
-    intent: str | None
-    intent_title: str | None
-    confidence: float
-    threshold: float
-    """What `assurance` had to reach for an instant answer, and what `basis` says it rests on."""
-    assurance: float
-    basis: Basis
-    margin: float
-    alternatives: list[Alternative]
-    goes_on: float | None
-    """How likely the message continues the topic before it; null where there was none. Where an
-    unsure one does (`follow_up`), intent, confidence and alternatives are those of the
-    conversation, and a generator answers with what was said before."""
-    pressure: Pressure
-    """What spoke against generating: then the threshold may be the one of `under_pressure`; and
-    where the budget is `spent`, an unsure bot asks back, or says that it cannot (`degraded`)."""
-
-
-class Citation(Out):
-    passage_id: str
-    document: str
-    title: str
-    quote: str
-
-
-class Choice(Out):
-    intent: str
-    title: str
-
-
-class Timing(Out):
-    classify_ms: float | None
-    search_ms: float | None
-    first_piece_ms: float | None
-    total_ms: float | None
-
-
-Rating = Literal["up", "down"]
-
-
-class Feedback(In):
-    rating: Rating
-    comment: CleanText | None = None
-
-
-class Skipped(Out):
-    generator: str
-    error: str
-
-
-class TurnError(Out):
-    code: str
-    message: str
-
-
-class Turn(Out):
-    id: str
-    conversation_id: str
-    seq: int
-    status: TurnStatus
-    text: str
-    reply: str | None
-    citations: list[Citation]
-    choices: list[Choice]
-    decision: Decision | None
-    model_version: int | None
-    generator: str | None
-    degraded: str | None
-    """`deadline`, `fallback`, `no_reply` or `budget`: why this may not be the best answer."""
-    skipped: list[Skipped]
-    """Generators that were asked before, and did not answer."""
-    timing: Timing
-    feedback: Feedback | None
-    error: TurnError | None
-    created_at: datetime
-    finished_at: datetime | None
-
-
 class TurnPage(Out):
     items: list[Turn]
     next_cursor: str | None
@@ -144,20 +54,6 @@ class TurnPage(Out):
 class Question(In):
     text: CleanText
     conversation_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
-
-
-class Ranked(Out):
-    intent: str
-    confidence: float
-
-
-class Prediction(Out):
-    intent: str
-    confidence: float
-    in_scope: bool
-    scope_score: float
-    assurance: float
-    ranking: list[Ranked]
 
 
 class Explanation(Out):
@@ -294,39 +190,11 @@ async def explain(question: Question, principal: User, app: App) -> Explanation:
     certificate, looser = grounds.certificate, grounds.under_pressure
     prediction, decision = await app.chatbot.explain(question.text, state)
     return Explanation(
-        decision=_decision(decision, app.live.replies),
+        decision=shown_decision(decision, app.live.replies),
         prediction=Prediction.model_validate(prediction) if prediction else None,
         certificate=Certificate.of(certificate) if certificate else None,
         certificate_under_pressure=Certificate.of(looser) if looser else None,
         usual_traffic=grounds.is_usual_traffic,
-    )
-
-
-def shown(turn: domain.Turn, replies: ReplyBook) -> Turn:
-    reply = turn.reply
-    return Turn(
-        id=turn.id,
-        conversation_id=turn.conversation_id,
-        seq=turn.seq,
-        status=turn.status,
-        text=turn.text,
-        reply=reply.text if reply else None,
-        citations=[Citation.model_validate(one) for one in reply.citations] if reply else [],
-        choices=[Choice.model_validate(one) for one in reply.choices] if reply else [],
-        decision=_decision(turn.decision, replies) if turn.decision else None,
-        model_version=turn.model_version,
-        generator=reply.generator if reply else None,
-        degraded=reply.degraded if reply else None,
-        skipped=[Skipped.model_validate(one) for one in reply.skipped] if reply else [],
-        timing=Timing.model_validate(turn.timing),
-        feedback=(
-            Feedback(rating=cast(Rating, turn.feedback.rating), comment=turn.feedback.comment)
-            if turn.feedback
-            else None
-        ),
-        error=_error(turn.error_code),
-        created_at=turn.created_at,
-        finished_at=turn.finished_at,
     )
 
 
@@ -384,7 +252,9 @@ async def _events(
                 yield Event("accepted", shown(turn, replies), id=f"{fence}.0")
             if not told_decision and turn.decision is not None:
                 told_decision = True
-                yield Event("decision", _decision(turn.decision, replies), id=f"{fence}.{offset}")
+                yield Event(
+                    "decision", shown_decision(turn.decision, replies), id=f"{fence}.{offset}"
+                )
             if len(text) > offset:
                 piece = {"text": text[offset:], "offset": offset}
                 offset = len(text)
@@ -421,40 +291,3 @@ def _position(last_event_id: str | None) -> _Position | None:
     """`fence.offset`; an id that is not ours starts from the beginning."""
     ours = _EVENT_ID.fullmatch(last_event_id or "")
     return (int(ours[1]), int(ours[2])) if ours else None
-
-
-def _decision(decision: DomainDecision, replies: ReplyBook) -> Decision:
-    return Decision(
-        route=decision.route,
-        cause=decision.cause,
-        intent=decision.intent,
-        intent_title=replies.title(decision.intent) if decision.intent else None,
-        confidence=decision.confidence,
-        threshold=decision.threshold,
-        assurance=decision.assurance,
-        basis=decision.basis,
-        margin=decision.margin,
-        alternatives=[
-            Alternative(
-                intent=one.intent, title=replies.title(one.intent), confidence=one.confidence
-            )
-            for one in decision.alternatives
-        ],
-        goes_on=decision.goes_on,
-        pressure=decision.pressure,
-    )
-
-
-_MESSAGES = {
-    "orphaned": "the server was interrupted twice while it answered this turn",
-    "internal": "something went wrong while this turn was answered",
-    "generator_timeout": "the generator did not answer in time",
-    "generator_overloaded": "the generator is full",
-    "generator_unavailable": "the generator cannot be reached",
-}
-
-
-def _error(code: str | None) -> TurnError | None:
-    if code is None:
-        return None
-    return TurnError(code=code, message=_MESSAGES.get(code, "the reply could not be written"))

@@ -291,7 +291,7 @@ def test_an_interrupted_erasure_is_finished_by_whoever_looks_next(database: Data
         stored.conversation(database)
     begun = database.write_now(lambda c: erasure.begin_owner(c, "ada", by=By.OWNER))
     database.write_now(lambda c: erasure.erase_some(c, begun))  # and then this replica dies
-    assert 0 < _count(database, conversations) < erasure.CONVERSATIONS_AT_ONCE
+    assert 0 < count(database, conversations) < erasure.CONVERSATIONS_AT_ONCE
     assert database.read_now(erasure.unfinished) == [begun]
 
     async def look() -> None:
@@ -306,7 +306,7 @@ def test_an_interrupted_erasure_is_finished_by_whoever_looks_next(database: Data
     receipt = database.read_now(lambda c: erasure.get(c, begun))
     assert receipt.rows["conversations"] == erasure.CONVERSATIONS_AT_ONCE + 20
     assert receipt.sha256 == receipt.seal()
-    assert _count(database, conversations) == 0
+    assert count(database, conversations) == 0
 
 
 def test_what_a_person_begins_after_their_erasure_began_stays(database: Database) -> None:
@@ -324,86 +324,12 @@ def test_erasing_goes_in_small_transactions(database: Database) -> None:
         for _ in range(60):
             database.write_now(stored.accept(mine, decide=stored.instant))
     begun = database.write_now(lambda c: erasure.begin_owner(c, "ada", by=By.OWNER))
-    before, steps = _count(database, turns), 0
+    before, steps = count(database, turns), 0
     while not database.write_now(lambda c: erasure.erase_some(c, begun)).is_done:
-        after = _count(database, turns)
+        after = count(database, turns)
         assert before - after <= erasure.TURNS_AT_ONCE
         before, steps = after, steps + 1
-    assert (steps, _count(database, turns)) == (2, 0)
-
-
-def test_the_dry_run_counts_what_the_retention_then_takes(database: Database) -> None:
-    for owner, days in (
-        ("key:a", 1), ("key:a", 29), ("key:b", 31), ("guest:c", 8), ("guest:c", 6),
-    ):  # fmt: skip
-        _talk_of_age(database, owner, days)
-    retention = Retention(days=30, guest_days=7)
-    due = database.read_now(lambda c: erasure.due(c, retention))
-    assert (due.conversations, due.turns, due.examples) == (2, 2, 0)
-    assert _count(database, conversations) == 5  # a dry run
-    receipts = asyncio.run(Eraser(database, retention).enforce_retention())
-    (receipt,) = receipts
-    assert receipt.rows == {
-        "conversations": 2,
-        "turns": 2,
-        "examples": 0,
-        "reanswers": 0,
-        "labels": 0,
-        "sampled_turns": 0,
-    }
-    assert all(one.seal() == one.sha256 for one in receipts)
-    assert _count(database, conversations) == _count(database, turns) == 3
-    assert asyncio.run(Eraser(database, retention).enforce_retention()) == []
-
-
-@pytest.mark.parametrize(
-    ("retention", "left"),
-    [
-        (Retention(), 2),
-        (Retention(days=30), 0),
-        (Retention(guest_days=30), 1),
-        (Retention(days=30, guest_days=60), 1),
-    ],
-)
-def test_retention_of_guests_may_differ(
-    database: Database, retention: Retention, left: int
-) -> None:
-    _talk_of_age(database, "key:a", 40)
-    _talk_of_age(database, "guest:b", 40)
-    asyncio.run(Eraser(database, retention).enforce_retention())
-    assert _count(database, conversations) == left
-
-
-def test_what_is_being_answered_is_never_too_old(database: Database) -> None:
-    mine = stored.conversation(database, "key:a")
-    database.write_now(stored.accept(mine, owner="key:a"))
-    _make_old(database, mine, 400)
-    assert asyncio.run(Eraser(database, Retention(days=1)).enforce_retention()) == []
-    assert _count(database, turns) == 1
-
-
-def test_a_server_enforces_its_retention_by_itself(settings: Settings) -> None:
-    database = Database(settings.url)
-    database.write_now(migrate)
-    _talk_of_age(database, "key:a", 40)
-    kept = _talk_of_age(database, "key:a", 2)
-    kept_settings = settings.model_copy(update={"retention_days": 30.0})
-    with serving(kept_settings) as served:
-        deadline = threading.Event()
-        for _ in range(400):
-            if _count(database, conversations) == 1:
-                break
-            deadline.wait(0.05)
-        assert database.read_now(lambda c: c.scalar(select(conversations.c.id))) == kept
-        report = served.client.get("/admin/retention", headers=served.admin).json()
-        assert (report["retention_days"], report["guest_retention_days"]) == (30, 30)
-        assert report["due"] == {"conversations": 0, "turns": 0, "examples": 0}
-        tried = served.client.get("/admin/retention?days=1", headers=served.admin).json()
-        assert tried["due"] == {"conversations": 1, "turns": 1, "examples": 0}
-        for wrong in ("0", "-1", "nan", "inf", "x", "1e9"):
-            got = served.client.get(f"/admin/retention?days={wrong}", headers=served.admin)
-            assert_problem(got, 422)
-    database.close()
+    assert (steps, count(database, turns)) == (2, 0)
 
 
 def test_every_table_that_says_whose_something_is_is_known_to_erasure() -> None:
@@ -456,24 +382,7 @@ def _grow(connection: Any, turn: Any, reply: str) -> None:
     connection.execute(update(turns).where(turns.c.id == turn.id).values(reply=reply))
 
 
-def _talk_of_age(database: Database, owner: str, days: float) -> str:
-    mine = stored.conversation(database, owner)
-    database.write_now(stored.accept(mine, owner=owner, decide=stored.instant))
-    _make_old(database, mine, days)
-    return mine
-
-
-def _make_old(database: Database, conversation_id: str, days: float) -> None:
-    database.write_now(
-        lambda c: c.execute(
-            update(conversations)
-            .where(conversations.c.id == conversation_id)
-            .values(updated_at=now() - days * DAY)
-        )
-    )
-
-
-def _count(database: Database, table: Any) -> int:
+def count(database: Database, table: Any) -> int:
     return len(database.read_now(lambda c: c.execute(select(table.c.id)).all()))
 
 

@@ -1,4 +1,4 @@
-"""Turns outlive the process that answers them: crashes, cancellations, replicas, outages."""
+"""Turns outlive the process that answers them: crashes, cancellations, outages."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from app.dialogue.chatbot import Chatbot, Found, Reading
 from app.dialogue.responses import ReplyBook
 from app.dialogue.routing import RoutingPolicy
 from app.dialogue.turn import Turn, TurnStatus
-from app.errors import LostFence, NotFound, Overloaded, Unavailable
+from app.errors import NotFound, Overloaded, Unavailable
 from app.turn_places import TurnLimits, TurnPlaces
 from app.turn_runner import TurnRunner
 from generator.interface import ChatMessage, Generator, GeneratorUnavailable
@@ -477,106 +477,3 @@ def test_deleting_the_conversation_stops_the_generator(database: Database) -> No
                 await runner.final("ada", turn.id)
 
     play(scene())
-
-
-@pytest.fixture
-def two_databases(postgresql: Callable[[], str]):
-    """Two servers' connections to one PostgreSQL; SQLite takes one process only."""
-    url = postgresql()
-    opened = Database(url), Database(url)
-    yield opened
-    for one in opened:
-        one.close()
-
-
-def test_a_listener_on_another_replica_hears_it_grow_and_end(two_databases) -> None:
-    here, there = two_databases
-    mine = conversation(here)
-    go_on = asyncio.Event()
-    generator = ScriptedGenerator(["One two three."], wait_before={2: go_on})
-
-    async def scene() -> list[Turn]:
-        async with (
-            running(here, generator) as answering,
-            running(there, ScriptedGenerator(["Not asked."])) as listening,
-        ):
-            turn = await answering.post("ada", mine, "tell me a story")
-            seen = []
-            async for grown in listening.watch("ada", turn.id):
-                seen.append(grown)
-                if grown.reply and grown.reply.text == "One two ":
-                    go_on.set()
-            return seen
-
-    seen = play(scene())
-    texts = [one.reply.text if one.reply else "" for one in seen]
-    assert "One two " in texts
-    assert texts == sorted(texts, key=len)
-    assert (seen[-1].status, texts[-1]) == (TurnStatus.DONE, "One two three.")
-
-
-def test_a_cancellation_on_another_replica_stops_the_generator(two_databases) -> None:
-    here, there = two_databases
-    mine = conversation(here)
-    generator = stuck("Half said, never finished.")
-
-    async def scene() -> Turn:
-        async with (
-            running(here, generator) as answering,
-            running(there, ScriptedGenerator(["Not asked."])) as other,
-        ):
-            turn = await answering.post("ada", mine, "tell me a story")
-            await until_stored(there, turn, "Half said, ")
-            await other.cancel("ada", turn.id)
-            await eventually(lambda: _is(generator.abandoned == 1))
-            return await answering.final("ada", turn.id)
-
-    ended = play(scene())
-    assert (ended.status, ended.reply.text) == (TurnStatus.CANCELLED, "Half said, ")
-
-
-def test_a_replica_that_was_thought_dead_stops_when_it_comes_back(two_databases) -> None:
-    here, there = two_databases
-    mine = conversation(here)
-    slept = ScriptedGenerator(["Old words, never."], wait_before={2: asyncio.Event()})
-
-    async def scene() -> Turn:
-        late = a_runner(here, slept)  # not started: no beats, as if its process were stopped
-        turn = await late.post("ada", mine, "tell me a story")
-        await asyncio.to_thread(expire, there, table)
-        async with running(there, ScriptedGenerator(["A whole new reply."])) as second:
-            ended = await second.final("ada", turn.id)
-            await late._grow()
-            with pytest.raises(LostFence):
-                await here.write(lambda c: turns.fail(c, turn.id, turn.fence, "x", turn.timing))
-            await late._renew()
-            await eventually(lambda: _is(slept.abandoned == 1))
-            assert await stored(there, turn) == ended
-        await late.close()
-        return ended
-
-    ended = play(scene())
-    assert (ended.fence, ended.reply.text) == (2, "A whole new reply.")
-
-
-def test_one_key_on_two_replicas_at_once_is_one_turn(two_databases) -> None:
-    mine = conversation(two_databases[0])
-    generators = [ScriptedGenerator(["One two."]) for _ in two_databases]
-
-    async def scene() -> list[Turn]:
-        async with (
-            running(two_databases[0], generators[0]) as one,
-            running(two_databases[1], generators[1]) as two,
-        ):
-            posted = await asyncio.gather(
-                *(
-                    (one, two)[n % 2].post("ada", mine, "hi", idempotency_key="0123456789abcdef")
-                    for n in range(20)
-                )
-            )
-            await one.final("ada", posted[0].id)
-            return posted
-
-    posted = play(scene())
-    assert len({turn.id for turn in posted}) == 1
-    assert sum(len(one.calls) for one in generators) == 1
