@@ -40,7 +40,8 @@ from generator.reader import Reader
 
 ANSWERS = Path(__file__).parent / "answers"
 VALUE = re.compile(r"\d[\d.,:]*\d|\d|https?://\S+|\S+@\S+\.\w+")
-YES_OR_NO = re.compile(r"(yes|no)\b", re.IGNORECASE)
+YES_OR_NO = re.compile(r"(yes|no)(?=\s*(?:[,.;:!–-]|$))", re.IGNORECASE)
+""""No ticket is needed" says neither."""
 FIRST = 3
 """So many passages of a search count as found."""
 TUNED_DEPARTMENTS = frozenset(

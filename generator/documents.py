@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +61,7 @@ def to_markdown(content: str, kind: DocumentFormat) -> str:
             f"is over {MOST_CHARACTERS:,} characters; cut it into several documents"
         )
     if kind == "html":
-        converted = convert(content, _HTML)
+        converted = convert(_name_no_columns(content), _HTML)
         if converted.warnings:
             raise DocumentError("is nested too deeply to be read whole; simplify its HTML")
         content = converted.content or ""
@@ -89,11 +90,56 @@ _HTML = ConversionOptions(
 )
 
 
+TABLE_TAG = re.compile(r"<(/?)(table|thead|tr|th|td)\b", re.IGNORECASE)
+NAMELESS = "<tr><th></th></tr>"
+
+
+@dataclass(slots=True)
+class _Table:
+    """What was read of one so far."""
+
+    first_row: int | None = None
+    """Where it begins."""
+    has_head: bool = False
+    is_past_first_row: bool = False
+
+
+def _name_no_columns(html: str) -> str:
+    """Before a first row that holds values an empty one, or Markdown would take the values for
+    the names of the columns."""
+    open_tables: list[_Table] = []
+    values_begin: set[int] = set()
+    for tag in TABLE_TAG.finditer(html):
+        name, closes = tag[2].lower(), bool(tag[1])
+        if name == "table":
+            if not closes:
+                open_tables.append(_Table())
+            elif open_tables:
+                open_tables.pop()
+        elif open_tables:
+            table = open_tables[-1]
+            if name == "thead":
+                table.has_head = True
+            elif name == "tr" and table.first_row is None:
+                table.first_row = tag.start()
+            elif name == "tr":
+                table.is_past_first_row = True
+            elif name == "td" and not (table.has_head or table.is_past_first_row or closes):
+                values_begin.add(tag.start() if table.first_row is None else table.first_row)
+    pieces: list[str] = []
+    done = 0
+    for at in sorted(values_begin):
+        pieces += [html[done:at], NAMELESS]
+        done = at
+    return "".join([*pieces, html[done:]])
+
+
 def cut(markdown: str) -> tuple[str, list[tuple[str, str]]]:
     """The first top heading, and (section title, text) for each section.
 
     A section longer than a passage should be is cut between its paragraphs, a paragraph
-    between its sentences or lines, a sentence between its words."""
+    between its sentences or lines, a sentence between its words. Each part of a table begins with
+    the names of its columns."""
     heading, section, paragraphs = "", "", list[str]()
     pieces: list[tuple[str, str]] = []
 
@@ -135,23 +181,35 @@ def _blocks(markdown: str) -> Iterator[str]:
 
 
 def _bodies(paragraphs: list[str]) -> list[str]:
-    parts = [part for one in paragraphs for part in _packed(_sentences(one), between="")]
+    parts = [part for one in paragraphs for part in _parts_of_paragraph(one)]
     return _packed(parts, between="\n\n")
 
 
-def _packed(parts: Iterable[str], *, between: str) -> list[str]:
-    """As many neighbours together as a passage has room for."""
+COLUMNS = re.compile(r"\|.*\n[ ]{0,3}\|[ :|-]*-[ :|-]*\n")
+"""The first two lines of a table."""
+
+
+def _parts_of_paragraph(paragraph: str) -> list[str]:
+    found = COLUMNS.match(paragraph)
+    columns = found[0] if found and len(found[0]) <= MOST_CHARACTERS_IN_A_PASSAGE / 4 else ""
+    rows = paragraph.removeprefix(columns)
+    return _packed(_sentences(rows), between="", beginning=columns)
+
+
+def _packed(parts: Iterable[str], *, between: str, beginning: str = "") -> list[str]:
+    """As many neighbours together as a passage has room for, behind the beginning of each."""
     packs: list[list[str]] = []
     words_left = characters_left = 0
     for part in parts:
         words, characters = len(part.split()), len(part)
         if not packs or words > words_left or characters > characters_left:
             packs.append([])
-            words_left, characters_left = MOST_WORDS_IN_A_PASSAGE, MOST_CHARACTERS_IN_A_PASSAGE
+            words_left = MOST_WORDS_IN_A_PASSAGE - len(beginning.split())
+            characters_left = MOST_CHARACTERS_IN_A_PASSAGE - len(beginning)
         packs[-1].append(part)
         words_left -= words
         characters_left -= characters + len(between)
-    return [between.join(pack).strip() for pack in packs]
+    return [(beginning + between.join(pack)).strip() for pack in packs]
 
 
 def _sentences(paragraph: str) -> Iterator[str]:

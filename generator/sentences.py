@@ -1,8 +1,9 @@
 """The sentences of a passage, each with the exact place where it stands."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from generator.interface import Passage
 
@@ -26,19 +27,40 @@ class Sentence:
 
 
 def sentences_of(passage: Passage) -> list[Sentence]:
+    """A row of a table is one sentence, and says what its columns are called."""
     sentences: list[Sentence] = []
     heading = ""
-    for block in _blocks(passage.text):
+    columns: list[str] = []
+    blocks = list(_blocks(passage.text))
+    for block, following in zip_longest(blocks, blocks[1:]):
         if block.kind == "heading":
             heading = shown_text(block.text)
-            continue
-        for start, end in _sentence_spans(block.text):
-            quote = block.text[start:end]
-            shown = shown_text(quote)
-            if re.search(r"\w", shown):
-                is_item = block.kind == "item"
-                sentences.append(Sentence(passage, len(sentences), heading, quote, shown, is_item))
+        columns = columns if block.kind == "row" else []
+        if block.kind == "columns" and following and following.kind == "row":
+            columns = _cells(block.text)
+        elif block.kind != "heading":
+            for quote in _quotes(block):
+                shown = _shown_row(quote, columns) if columns else shown_text(quote)
+                if re.search(r"\w", shown):
+                    number, is_item = len(sentences), block.kind == "item"
+                    sentences.append(Sentence(passage, number, heading, quote, shown, is_item))
     return sentences
+
+
+def _quotes(block: "_Block") -> list[str]:
+    if block.kind in {"row", "columns"}:
+        return [block.text.strip()]
+    return [block.text[start:end] for start, end in _sentence_spans(block.text)]
+
+
+def _shown_row(quote: str, columns: Sequence[str]) -> str:
+    """ "Ticket: Adult, Online: £18.40\""""
+    named = zip_longest(columns, _cells(quote), fillvalue="")
+    return ", ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell)
+
+
+def _cells(row: str) -> list[str]:
+    return [shown_text(cell) for cell in BAR.split(row.strip().removeprefix("|").removesuffix("|"))]
 
 
 def shown_text(quote: str) -> str:
@@ -61,7 +83,7 @@ def shown_text(quote: str) -> str:
     # What is left of them has lost its partner in another sentence.
     text = re.sub(r"\*\*+|~~|`+|(?<!\S)[*_]+(?=\w)|(?<=[\w.!?])[*_]+(?!\S)", "", text)
     if "|" in text and text.lstrip().startswith("|"):
-        text = ", ".join(cell.strip() for cell in text.strip().strip("|").split("|"))
+        text = ", ".join(cell.strip() for cell in BAR.split(text.strip().strip("|")))
     text = re.sub(r"\\([\\`*_{}\[\]()#+\-.!|>])", r"\1", text)
     return " ".join(text.split())
 
@@ -69,6 +91,7 @@ def shown_text(quote: str) -> str:
 LINE_MARKER = re.compile(
     r"^\s*(?:>\s?)*(?:[-*+•–]\s+(?:\[[ xX]\]\s+)?|\d{1,3}[.)]\s+|\#{1,6}(?:\s+|$))?"
 )
+BAR = re.compile(r"(?<!\\)\|")
 HEADING = re.compile(r"^\s{0,3}#{1,6}(?:\s|$)")
 ITEM = re.compile(r"^\s*(?:>\s?)*(?:[-*+•–]|\d{1,3}[.)])\s+\S")
 RULE = re.compile(r"^\s*(?:[-*_=]\s*){3,}$")
@@ -83,7 +106,8 @@ class _Block:
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    """Paragraphs, list items, table rows and headings. Each block's text is a part of `text`."""
+    """Paragraphs, list items, headings, rows of a table, and the row that names its columns. Each
+    block's text is a part of `text`."""
     start = end = 0
     kind = ""
     at = 0
@@ -96,6 +120,8 @@ def _blocks(text: str) -> Iterator[_Block]:
         line_kind = "code" if fence or in_code else _line_kind(line)
         continues = line_kind == "paragraph" and kind in {"paragraph", "item"}
         if not continues:
+            if kind == "row" and line_kind == "rule" and "|" in line:
+                kind = "columns"
             if kind:
                 yield _Block(kind, text[start:end])
             kind = line_kind if line_kind in {"paragraph", "item", "row", "heading"} else ""
@@ -108,7 +134,7 @@ def _blocks(text: str) -> Iterator[_Block]:
 def _line_kind(line: str) -> str:
     if not line.strip():
         return "blank"
-    if RULE.match(line) or (ROW_RULE.issuperset(line.strip()) and "--" in line):
+    if RULE.match(line) or (ROW_RULE.issuperset(line.strip()) and re.search(r"--|\|.*-", line)):
         return "rule"
     if HEADING.match(line):
         return "heading"

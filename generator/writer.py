@@ -180,11 +180,15 @@ def source_words(
     return words[:SOURCE_WORDS], kinds[:SOURCE_WORDS]
 
 
+AMOUNT_BEGINS = re.compile(r"(?<!\d )(?<!\d)[€$£]$")
+
+
 def joined(words: Sequence[str]) -> str:
     """A text of the words, with a capital at its beginning."""
     text = ""
     for word in words:
-        glued = not text or word in ".,:;!?)]%”…" or text[-1] in "([€$£“#"
+        glued = not text or word in ".,:;!?)]%”…" or text[-1] in "([“#"
+        glued = glued or bool(AMOUNT_BEGINS.search(text) and word[0].isdigit())  # not "3 € per day"
         text += word if glued else f" {word}"
     return text[:1].upper() + text[1:]
 

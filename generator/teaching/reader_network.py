@@ -26,7 +26,9 @@ from generator.teaching.lesson import TeachingError
 from generator.teaching.tokens import PageBatch
 
 EPSILON = 1e-12
-ROW_QUESTIONS = 8
+LENGTHS = 3
+"""Pairs are read in so many parts, the shortest questions first, so that little is padding."""
+ROW_QUESTIONS = 4
 """So many questions are read beside a page at once; the last row of a page has empty places."""
 BASE_NAMES = {
     "query": "attention.self.query",
@@ -69,6 +71,16 @@ class Asked:
     words: Tensor  # (Q, T, W), of length one
     weights: Tensor  # (Q, T), how much each counts; 0 where there is none
 
+    def cut(self, longest: int) -> "Asked":
+        """For questions that are no longer than that."""
+        return Asked(
+            self.present[:, :longest],
+            self.low[:, :longest],
+            self.vectors,
+            self.words[:, :longest],
+            self.weights[:, :longest],
+        )
+
 
 class Matched(NamedTuple):
     """How much of each question stands where: the mean cosine of its words to the closest one
@@ -77,6 +89,25 @@ class Matched(NamedTuple):
     pages: Tensor  # (Q, P)
     least: Tensor  # (Q, P), of the two words that are matched least
     sentences: Tensor  # (Q, P, S)
+
+
+class Packing:
+    """Where in texts (B, T) there are tokens, M in all. What is computed of each token by itself is
+    computed of those alone: more than half of a batch of questions is padding."""
+
+    def __init__(self, present: Tensor) -> None:
+        self._shape = present.shape
+        self._places = present.flatten().nonzero().squeeze(1)
+
+    def pack(self, states: Tensor) -> Tensor:
+        """(B, T, D) to (M, D)"""
+        return states.flatten(0, 1).index_select(0, self._places)
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """(M, D) to (B, T, D), with zeros where there is no token."""
+        batch, tokens = self._shape
+        spread = packed.new_zeros(batch * tokens, packed.shape[1])
+        return spread.index_copy(0, self._places, packed).view(batch, tokens, -1)
 
 
 class ReaderLayer(nn.Module):
@@ -92,19 +123,21 @@ class ReaderLayer(nn.Module):
         self.down = nn.Linear(shape.inner, shape.width)
         self.inner_norm = nn.LayerNorm(shape.width, EPSILON)
 
-    def projected(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, (B, H, T, d); the query is scaled."""
-        batch, tokens, width = states.shape
-        size = width // self._heads
+    def projected(self, states: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, (B, H, T, d), of states (M, D); the query is scaled."""
+        size = states.shape[1] // self._heads
         query, key, value = (
-            projection(states).view(batch, tokens, self._heads, size).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
+            spread.view(*spread.shape[:2], self._heads, size).transpose(1, 2)
+            for spread in (
+                packing.spread(projection(states))
+                for projection in (self.query, self.key, self.value)
+            )
         )
         return query * size**-0.5, key, value
 
-    def rest(self, states: Tensor, attended: Tensor) -> Tensor:
-        """What follows attention (B, H, T, d)."""
-        joined = attended.transpose(1, 2).flatten(2)
+    def rest(self, states: Tensor, attended: Tensor, packing: Packing) -> Tensor:
+        """(M, D): what follows attention (B, H, T, d)."""
+        joined = packing.pack(attended.transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self._drop(self.output(joined)))
         inner = functional.gelu(self.up(states))
         result: Tensor = self.inner_norm(states + self._drop(self.down(inner)))
@@ -156,20 +189,22 @@ class ReaderNetwork(nn.Module):
 
     def encode(self, ids: Tensor, present: Tensor) -> States:
         """Each text (B, T) by itself."""
+        packing = Packing(present)
         states = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.kinds.weight[0]
-        states = functional.dropout(self.embedding_norm(states), self._dropout, self.training)
+        states = self.embedding_norm(packing.pack(states))
+        states = functional.dropout(states, self._dropout, self.training)
         padding = _padding(present, states.dtype)
-        low, keys, values = states, [], []
+        low, keys, values = packing.spread(states), [], []
         for number, layer in enumerate(self._layers()):
             if number == self.shape.alone:
-                low = states
-            query, key, value = layer.projected(states)
+                low = packing.spread(states)
+            query, key, value = layer.projected(states, packing)
             if number in self.shape.together:
                 keys.append(key)
                 values.append(value)
             paid = (query @ key.transpose(-1, -2) + padding).softmax(-1)
-            states = layer.rest(states, paid @ value)
-        return States(states, low, keys, values)
+            states = layer.rest(states, paid @ value, packing)
+        return States(packing.spread(states), low, keys, values)
 
     def tell(self, batch: PageBatch) -> Told:
         states = self.encode(batch.ids, batch.present)
@@ -209,22 +244,40 @@ class ReaderNetwork(nn.Module):
     def scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """(N, S): how well the sentences of the second, a page, answer the first, a question; 0 is
         as well as none, `ABSENT` stands where there is no sentence."""
+        lengths = asked.present.sum(1).tolist()
+        by_length = sorted(range(len(pairs)), key=lambda number: lengths[pairs[number][0]])
+        size = -(-len(pairs) // LENGTHS)
+        scored: list[Tensor] = []
+        for start in range(0, len(pairs), size):
+            part = [pairs[number] for number in by_length[start : start + size]]
+            longest = lengths[part[-1][0]]
+            scored.append(self._scores(asked.cut(longest), told, part))
+        return torch.cat(scored)[torch.tensor(by_length).argsort()]
+
+    def _scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
         rows, pages, places = _in_rows(pairs, len(told.batch.ids))
-        states, attention = self._read(asked, told, rows, pages)
+        taken = torch.zeros(rows.numel(), 1, dtype=torch.bool)
+        taken[places] = True
+        present = asked.present[rows.flatten()] & taken
+        states, attention = self._read(asked, told, rows, pages, present)
         scored = self._score(asked, told, rows, pages, states.float(), attention.float())
         has = told.batch.has.index_select(0, torch.tensor([page for _, page in pairs]))
         return scored[places].masked_fill(~has, ABSENT)
 
-    def _read(self, asked: Asked, told: Told, rows: Tensor, pages: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(
+        self, asked: Asked, told: Told, rows: Tensor, pages: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """States (N, T, D) of the questions of `rows` (R, m), each row read beside one of the
-        `pages` (R,), and the last layer's attention (N, H, T, L) to the page; N = R m.
+        `pages` (R,), and the last layer's attention (N, H, T, L) to the page; N = R m. `present`:
+        (N, T), where those questions have tokens.
 
         A page's keys are not copied for each question: a row's questions stand in one matrix."""
         count, many = rows.shape
-        states = asked.low[rows].flatten(0, 1)  # (N, T, D)
+        packing = Packing(present)
+        states = packing.pack(asked.low[rows].flatten(0, 1))  # (M, D)
         to_page = _padding(told.batch.present[pages], states.dtype)
-        to_question = _padding(asked.present[rows].flatten(0, 1), states.dtype)
-        heads, tokens = self.shape.heads, states.shape[1]
+        to_question = _padding(present, states.dtype)
+        heads, tokens = self.shape.heads, present.shape[1]
         length = to_page.shape[-1]
         size = self.shape.width // heads
 
@@ -238,21 +291,21 @@ class ReaderNetwork(nn.Module):
             split = each.view(count, heads, many, tokens, -1).transpose(1, 2)
             return split.reshape(count * many, heads, tokens, -1)
 
-        paid_to_page = states
+        paid_to_page = asked.low
         for number, layer_keys, layer_values in zip(
             self.shape.together, told.states.keys, told.states.values, strict=True
         ):
             layer = self._layers()[number]
-            query, key, value = layer.projected(states)
+            query, key, value = layer.projected(states, packing)
             page_key = layer_keys.index_select(0, pages)
             page_key = page_key + self.of_passage[number].view(1, heads, 1, size)
             beside = in_rows(query) @ page_key.transpose(-1, -2) + to_page
             own = in_rows(query @ key.transpose(-1, -2) + to_question)
             paid = torch.cat([beside, own], -1).softmax(-1).to(value.dtype)
-            paid_to_page, paid_to_own = paid[..., :length], paid[..., length:]
+            paid_to_page, paid_to_own = torch.split(paid, [length, tokens], dim=-1)
             attended = by_question(paid_to_page @ layer_values.index_select(0, pages))
-            states = layer.rest(states, attended + by_question(paid_to_own) @ value)
-        return states, by_question(paid_to_page)
+            states = layer.rest(states, attended + by_question(paid_to_own) @ value, packing)
+        return packing.spread(states), by_question(paid_to_page)
 
     def _score(
         self,

@@ -20,7 +20,7 @@ from generator.teaching.exercise import NEAREST, Drill, Exercise, FieldDrills, d
 from generator.teaching.export import exported_weights
 from generator.teaching.lesson import Field, TeachingError
 from generator.teaching.optimization import MixedPrecision, learning_rate_share
-from generator.teaching.reader_network import ReaderNetwork, Told
+from generator.teaching.reader_network import ReaderNetwork
 from generator.teaching.reader_validation import Judged, figures, judge
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Figures, saved_state
@@ -275,7 +275,8 @@ def exercise_loss(
     told = network.tell(page_batch([tokens.page(page, gone) for page, gone in exercise.pages]))
     asked = network.ask(*padded([tokens.question(*one, draw=draw) for one in exercise.asked]))
     closenesses = network.closenesses(asked, told)[:, : exercise.whole]
-    finding = finding_loss(CLOSENESS_SCALE * closenesses, told, exercise.drills)
+    whole = told.batch.has[: exercise.whole]
+    finding = finding_loss(CLOSENESS_SCALE * closenesses, whole, exercise.drills)
     scores = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
     support = _marked([pair.support for pair in exercise.pairs], scores.shape[1])
     has = scores > ABSENT / 2
@@ -287,23 +288,23 @@ def exercise_loss(
     matched = network.matched(asked, told)
     matching = matching_loss(matched.pages[:, : exercise.whole], exercise.drills)
     sentences = matched.sentences[:, : exercise.whole]
-    matching = 0.5 * (matching + finding_loss(MATCH_SCALE * sentences, told, exercise.drills))
+    matching = 0.5 * (matching + finding_loss(MATCH_SCALE * sentences, whole, exercise.drills))
     loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding + MATCHING_WEIGHT * matching
     losses = {"reading": reading, "finding": finding, "matching": matching}
     return loss, {name: one.item() for name, one in losses.items()}
 
 
-def finding_loss(scaled: Tensor, told: Told, drills: Sequence[Drill]) -> Tensor:
+def finding_loss(scaled: Tensor, has: Tensor, drills: Sequence[Drill]) -> Tensor:
     """Of the answerable questions: the sentences that answer among all sentences of the field.
-    scaled: (Q, P, S)."""
-    _, pages, most = scaled.shape
-    has = told.batch.has[None, :pages]
-    scaled = scaled.masked_fill(~has, ABSENT).flatten(1)
+    scaled: (Q, P, S); has: (P, S), where there is a sentence."""
+    pages, most = has.shape
+    scaled = scaled.flatten(1).masked_fill(~has.flatten(), ABSENT)
     numbers = [
         [drill.question.page * most + number for number in drill.question.support]
         for drill in drills
     ]
-    right = _marked(numbers, pages * most)
+    # The last sentences of a long page may be cut off.
+    right = _marked(numbers, pages * most) & has.flatten()
     missed = scaled.logsumexp(1) - scaled.masked_fill(~right, ABSENT).logsumexp(1)
     answerable = right.any(1)
     return missed[answerable].mean() if answerable.any() else 0 * scaled.sum()

@@ -81,6 +81,17 @@ def test_a_long_section_is_cut_into_passages_of_bounded_length(between: str) -> 
     assert all(text.endswith("dog.") for _, text in pieces)
 
 
+def test_every_part_of_a_long_table_names_its_columns() -> None:
+    columns = "| Country | Days |\n|:---|---|\n"
+    rows = [f"| Land {number} | {number} days |" for number in range(99)]
+    _, pieces = cut("## Abroad\n\n" + columns + "\n".join(rows) + "\n\nThat is all.")
+    tables = [text.split("\n\n")[0] for _, text in pieces]
+    assert len(tables) > 2
+    assert all(text.startswith(columns) for text in tables)
+    assert "\n".join(text.removeprefix(columns) for text in tables) == "\n".join(rows)
+    assert all(len(text.split()) <= MOST_WORDS_IN_A_PASSAGE for _, text in pieces)
+
+
 def test_one_endless_sentence_is_cut_too() -> None:
     _, pieces = cut("word " * 1000)
     assert all(len(text.split()) <= MOST_WORDS_IN_A_PASSAGE for _, text in pieces)

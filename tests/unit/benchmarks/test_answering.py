@@ -1,5 +1,7 @@
 """What counts as a right answer."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.answering import Question, foreign_values, is_right, values_of
@@ -36,6 +38,15 @@ def test_a_right_answer_has_the_values_a_source_and_no_opposite(
     reply: str, quote: str, answered: bool, right: bool
 ) -> None:
     assert is_right(ASKED, reply, citing(quote), answered=answered) == right
+
+
+@pytest.mark.parametrize(
+    ("reply", "right"),
+    [("No ticket is needed.", True), ("Yes: no ticket is needed.", True), ("No.", False)],
+)
+def test_a_reply_that_begins_with_no_ticket_does_not_say_no(reply: str, right: bool) -> None:
+    asked = replace(ASKED, expected="Yes, no ticket is needed.", support=("No ticket is needed.",))
+    assert is_right(asked, reply, citing("No ticket is needed."), answered=True) == right
 
 
 def test_where_nothing_answers_only_not_knowing_is_right() -> None:

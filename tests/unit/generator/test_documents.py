@@ -11,10 +11,12 @@ from generator.documents import (
     MOST_CHARACTERS,
     DocumentError,
     cut,
+    passages_of,
     read,
     read_folder,
     to_markdown,
 )
+from generator.sentences import sentences_of
 
 PAGE = """<!doctype html><html><head><title>Shop</title><style>p{}</style>
 <script>alert("stolen")</script></head><body>
@@ -40,6 +42,23 @@ def test_of_html_what_a_reader_sees_is_kept() -> None:
     assert re.search(r"\| Norway +\| 6 +\|", text)
     for unseen in ("alert", "secret", "Home", "base64", "Your mail", "framed", "switch", "p{}"):
         assert unseen not in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ("<tr><td>Mon</td><td>9-17</td></tr><tr><td>Tue</td><td>9-18</td></tr>",
+         ["Mon, 9-17", "Tue, 9-18"]),
+        ("<tr><th>Mon</th><td>9-17</td></tr><tr><th>Tue</th><td>9-18</td></tr>",
+         ["Mon, 9-17", "Tue, 9-18"]),
+        ("<tbody><TR><TH>Day<TH>Open<TR><TD>Tue<TD>9-18", ["Day: Tue, Open: 9-18"]),
+        ("<thead><tr><td>Day<td>Open</thead><tr><td>Tue<td>9-18", ["Day: Tue, Open: 9-18"]),
+    ],
+)  # fmt: skip
+def test_columns_have_the_names_that_the_table_gives_them(rows: str, shown: list[str]) -> None:
+    markdown = to_markdown(f"<p>When.</p><table class='x'>{rows}</table>", "html")
+    (passage,) = passages_of("a.html", markdown)
+    assert [one.shown for one in sentences_of(passage)] == ["When.", *shown]
 
 
 def test_letters_that_entities_put_together_are_one_letter_and_control_characters_none() -> None:

@@ -170,7 +170,7 @@ async def test_whatever_is_asked_an_answer_says_nothing_but_what_it_cites(
     )
 
 
-@given(st.text())
+@given(st.text() | st.text("|-: \n\\ab.#", max_size=60))
 def test_every_quote_stands_in_its_passage_in_order(text: str) -> None:
     at = 0
     for sentence in sentences_of(Passage("1", "t", text, "d")):
@@ -187,7 +187,10 @@ def test_every_quote_stands_in_its_passage_in_order(text: str) -> None:
         ("# Title\n\nFirst\nline. Second.", ["First line.", "Second."]),
         ("- **Bold** one\n- [two](https://x.example/a)\n1. `three`",
          ["Bold one", "two (https://x.example/a)", "three"]),
-        ("| Size | Chest |\n|---|---|\n| M | 96 cm |", ["Size, Chest", "M, 96 cm"]),
+        ("| Size | Chest |\n|---|---|\n| M | 96 cm |\n| L. Wide | **9** |\n\nEnd.",
+         ["Size: M, Chest: 96 cm", "Size: L. Wide, Chest: 9", "End."]),
+        ("| Size |\n|---|\n\n| M | 96 cm |", ["Size", "M, 96 cm"]),
+        ("|  | b\\|c |\n|-|-|\n| x |  |\n| y | 1 | 2 |", ["x", "y, b|c: 1, 2"]),
         ("> Quoted\n> twice.\n\n---\n\n```\ncode\n```\nAfter_all 5 * 3.",
          ["Quoted twice.", "After_all 5 * 3."]),
         ("", []),

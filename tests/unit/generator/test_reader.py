@@ -15,7 +15,7 @@ from generator.quoting import best_sentences, in_company
 from generator.reader import PRETRAINED, BadWeights, Reader, Reading, Scored
 from generator.sentences import sentences_of
 from generator.vectors import closest
-from generator.writer import Writer
+from generator.writer import WORD, Writer, joined
 
 from .shop_help import PASSAGES
 
@@ -204,3 +204,12 @@ def test_a_sentence_that_opens_a_list_brings_the_list() -> None:
     passage = Passage("1", "Pay", "You can pay with:\n\n- cards\n- cash\n\nThat is all.", "d")
     chosen = best_sentences(scored(passage, 0.9, 0.0, 0.0, 0.0))
     assert [one.shown for one in in_company(chosen)] == ["You can pay with:", "cards", "cash"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Entry is 3 € per pupil; two teachers pay nothing.", "It costs €5 (or £4.50) a day.",
+     "From $ 3 to 9 € and 5 more."],
+)  # fmt: skip
+def test_words_are_joined_as_people_write_them(text: str) -> None:
+    assert joined(WORD.findall(text)) == text.replace("$ 3", "$3")

@@ -31,6 +31,7 @@ from generator.teaching.reader_training import (
     ReaderPupil,
     begin_at,
     compare_words,
+    finding_loss,
     matching_loss,
     nearest_pages,
     reading_loss,
@@ -252,6 +253,16 @@ def test_the_loss_of_reading_weighs_all_sentences_of_a_question_and_none_of_them
     answered, unanswered = 3 / (3 + 1 + 1 + 1), 1 / (1 + 2 + 1)
     loss = reading_loss(scores, support, questions).item()
     assert loss == pytest.approx(-(math.log(answered) + math.log(unanswered)) / 2)
+
+
+def test_the_loss_of_finding_leaves_out_a_question_whose_sentence_was_cut_off() -> None:
+    first, cut = Question("a", "", 0, (1,), "b"), Question("a", "", 1, (1,), "b")
+    scaled = torch.tensor([[[1.0, 2.0], [3.0, 9.0]]]).expand(2, 2, 2)
+    has = torch.tensor([[True, True], [True, False]])
+    drills = [Drill(one, (), "") for one in (first, cut)]
+    expected = torch.tensor([1.0, 2.0, 3.0]).logsumexp(0) - 2
+    assert finding_loss(scaled, has, drills).item() == pytest.approx(expected.item(), abs=1e-4)
+    assert finding_loss(scaled[1:], has, drills[1:]).item() == 0
 
 
 def test_the_loss_of_matching_wants_the_page_that_answers_above_the_others() -> None:
