@@ -189,7 +189,7 @@ def test_every_quote_stands_in_its_passage_in_order(text: str) -> None:
          ["Bold one", "two (https://x.example/a)", "three"]),
         ("| Size | Chest |\n|---|---|\n| M | 96 cm |\n| L. Wide | **9** |\n\nEnd.",
          ["Size: M, Chest: 96 cm", "Size: L. Wide, Chest: 9", "End."]),
-        ("| Size |\n|---|\n\n| M | 96 cm |", ["Size", "M, 96 cm"]),
+        ("| Size |\n|---|\n\nAsk us.", ["Size", "Ask us."]),
         ("|  | b\\|c |\n|-|-|\n| x |  |\n| y | 1 | 2 |", ["x", "y, b|c: 1, 2"]),
         ("> Quoted\n> twice.\n\n---\n\n```\ncode\n```\nAfter_all 5 * 3.",
          ["Quoted twice.", "After_all 5 * 3."]),
