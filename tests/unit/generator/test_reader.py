@@ -209,7 +209,7 @@ def test_a_sentence_that_opens_a_list_brings_the_list() -> None:
 @pytest.mark.parametrize(
     "text",
     ["Entry is 3 € per pupil; two teachers pay nothing.", "It costs €5 (or £4.50) a day.",
-     "From $ 3 to 9 € and 5 more."],
+     "From $ 3 to 9 € 5 times.", "Prices are in € per day."],
 )  # fmt: skip
 def test_words_are_joined_as_people_write_them(text: str) -> None:
     assert joined(WORD.findall(text)) == text.replace("$ 3", "$3")
