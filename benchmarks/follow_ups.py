@@ -102,7 +102,7 @@ class Dialogues:
         texts = list({one.text: None for each in dialogues for one in each.utterances})
         self.predictions = dict(zip(texts, classifier.classify_batch(texts), strict=True))
         self._grounds = Grounds(classifier.certify(Promise()))
-        self.bot = Chatbot(_NoReader(), RoutingPolicy(), ScriptedGenerator([]), _no_passages)
+        self.bot = Chatbot(self, RoutingPolicy(), ScriptedGenerator([]), _no_passages)
 
     def by_router(self) -> Iterator[Outcome]:
         for dialogue in self.dialogues:
@@ -126,6 +126,10 @@ class Dialogues:
         verdict = self.bot.decide(text, self.reading(text, _NO_REPLIES), state)
         return verdict.decision, verdict.state
 
+    async def read(self, text: str) -> Reading:
+        """As the chatbot asks for it: without replies, so that only decisions are compared."""
+        return self.reading(text, _NO_REPLIES)
+
     def reading(self, text: str, replies: ReplyBook) -> Reading:
         tracker = self.classifier.topic_tracker
         return Reading(self.predictions[text], 1, replies, 0.0, self._grounds, tracker=tracker)
@@ -135,11 +139,6 @@ class Dialogues:
     ) -> Outcome:
         unseen = not self._seen.issuperset(dialogue.services)
         return Outcome(dialogue.id, unseen, said.turns_away, intent in said.intents, instant)
-
-
-class _NoReader:
-    async def read(self, text: str) -> Reading:
-        raise NotImplementedError
 
 
 async def _no_passages(messages: Sequence[ChatMessage]) -> Found:
