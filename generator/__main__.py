@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return bench.run(options)
     if options.command == "train":
         return seq2seq_command.run(options)
-    if options.command.startswith("teach-"):
+    if options.command in teaching.COMMANDS:
         return teaching.run(options)
     if not (options.model or options.url or options.seq2seq or options.documents):
         chat.error("give --documents, --model, --seq2seq or --url")

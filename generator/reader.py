@@ -12,7 +12,6 @@ single words.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +25,11 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from generator.interface import ChatMessage, Passage
+from generator.judging import Calibration, Judge, Told, softmax_with_zero
 from generator.question import Question, last_messages, leaning_features
 from generator.reader_graph import ABSENT, ReaderShape, encoder, reader
 from generator.sentences import Sentence, gives_orders, sentences_of
-from generator.vectors import PassageVectors, QuestionVectors
+from generator.vectors import Array, PassageVectors, QuestionVectors, pooled, unit
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLS, SEP, UNK = "[CLS]", "[SEP]", "[UNK]"
@@ -45,8 +45,6 @@ REMEMBERED = 48
 """So many passages are kept as they were read, about 1 MB each: many questions are about few."""
 VECTORS = 4
 """Raised when `passage_vectors` come out otherwise for the same weights."""
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,65 +74,6 @@ class _Text:
     sentences: list[Sentence]
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A passage, read by itself."""
-
-    states: Array  # (L, D)
-    looked_at: Mapping[str, NDArray[np.float16]]
-    """Its keys and values (H, L, d) in the layers that read together, by their graph's names."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A passage beside a question."""
-
-    scores: Array  # (S,), how well each sentence answers; 0 is as well as none
-    matched: Array  # (S,), how much of the question stands in each
-    closeness: float  # of the closest sentence
-    whole: tuple[float, float]
-    """How much of the question stands in it, and of the two words that do least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """A logistic regression (Platt 1999), fitted on questions that no training saw."""
-
-    odds: float
-    closeness: float
-    lead: float
-    length: float
-    matched: float
-    least: float
-    offset: float
-
-    def support(
-        self,
-        nothing: float,
-        closeness: Sequence[float],
-        tokens: int,
-        *,
-        matched: float,
-        least: float,
-    ) -> float:
-        """`nothing`: the share of "nothing here answers". `closeness`: of each passage's closest
-        sentence to the question, the closest first. `tokens`: of the question. `matched` and
-        `least`: how much of it stands in the passage that holds most of it, and of the two words
-        that do least."""
-        odds = math.log(max(1 - nothing, 1e-6) / max(nothing, 1e-6))
-        lead = closeness[0] - closeness[1] if len(closeness) > 1 else 0.0
-        value = (
-            self.odds * odds
-            + self.closeness * closeness[0]
-            + self.lead * lead
-            + self.length * math.log(tokens)
-            + self.matched * matched
-            + self.least * least
-            + self.offset
-        )
-        return 1 / (1 + math.exp(-value))
-
-
 class BadWeights(ValueError):
     """The folder does not hold a reader; says what is wrong."""
 
@@ -152,6 +91,7 @@ class Reader:
             self.version = f"{about['version']}-{VECTORS}"
             self._calibration = Calibration(**about["calibration"])
             self._weights = _restored(weights, self.shape)
+            self._judge = Judge(weights)
             self._encoder = _open(encoder(self.shape), weights)
             self._reader = _open(reader(self.shape), weights)
         except Exception as error:  # each of the libraries has errors of its own
@@ -175,12 +115,10 @@ class Reader:
         for start in range(0, len(texts), 8):
             batch = texts[start : start + 8]
             states = self._encoded(batch)["states"]
-            for passage, text, row, pooled in zip(
-                passages[start : start + 8], batch, states, _pooled(states, batch), strict=True
-            ):
+            for passage, text, row in zip(passages[start : start + 8], batch, states, strict=True):
                 title = np.float32(TITLE_WEIGHT) * self._title(passage.title or passage.document)
                 words = self._words(row[: len(text.tokens)])
-                found.append(PassageVectors(_unit(pooled) + title, words))
+                found.append(PassageVectors(unit(pooled(row, text.spans)) + title, words))
         return found
 
     def question(self, messages: Sequence[ChatMessage]) -> Question:
@@ -202,7 +140,7 @@ class Reader:
         weighed = states @ self._weights["weigh"] + self._weights["weigh.bias"]
         weights = np.logaddexp(weighed, np.float32(0)) * read["rarity"]
         words = self._words(states)
-        return QuestionVectors(_unit(whole[None])[0], words, weights / weights.sum())
+        return QuestionVectors(unit(whole[None])[0], words, weights / weights.sum())
 
     def read(self, question: Question, passages: Sequence[Passage]) -> Reading:
         texts = [text for text in map(self._text, passages) if text.sentences]
@@ -211,12 +149,12 @@ class Reader:
         read = self._question(question)
         told = [self._told(tuple(text.tokens)) for text in texts]
         asked, alone = self.question_vectors(question), self._vector(question)
-        states, attention = self._together(read, told)
+        spans = [text.spans for text in texts]
         judged = [
-            self._judged(*each, asked, alone)
-            for each in zip(texts, [one.states for one in told], states, attention, strict=True)
+            self._judge.judge(*each, asked, alone)
+            for each in zip(told, spans, *self._together(read, told), strict=True)
         ]
-        shares, nothing = _softmax_with_zero(np.concatenate([one.scores for one in judged]))
+        shares, nothing = softmax_with_zero(np.concatenate([one.scores for one in judged]))
         closeness = sorted((one.closeness for one in judged), reverse=True)
         matched, least = max(one.whole for one in judged)
         support = self._calibration.support(
@@ -244,16 +182,16 @@ class Reader:
         return np.concatenate([pieces.mean(axis=0), 0.5 * pieces[-1], np.array(shape, np.float32)])
 
     def _vector(self, question: Question) -> Array:
-        vector: Array = _unit(self._question(question)["states"].mean(axis=1))[0]
+        vector: Array = unit(self._question(question)["states"].mean(axis=1))[0]
         return vector
 
     def _words(self, states: Array) -> Array:
         """(T, D) to (T, W)"""
-        return _unit(states @ self._weights["narrow"])
+        return unit(states @ self._weights["narrow"])
 
     def _title_vector(self, title: str) -> Array:
         tokens = [self._special[CLS], *self._ids(title, TITLE_TOKENS), self._special[SEP]]
-        vector: Array = _unit(self._encoded([_Text(tokens, [], [])])["states"].mean(axis=1))[0]
+        vector: Array = unit(self._encoded([_Text(tokens, [], [])])["states"].mean(axis=1))[0]
         return vector
 
     def _text(self, passage: Passage) -> _Text:
@@ -299,14 +237,14 @@ class Reader:
         found = dict(zip(names, self._encoder.run(names, inputs), strict=True))
         return {**found, "padding": padding}
 
-    def _tell(self, tokens: tuple[int, ...]) -> _Told:
+    def _tell(self, tokens: tuple[int, ...]) -> Told:
         found = self._encoded([_Text(list(tokens), [], [])])
         kept = [name for name in found if name.startswith(("key", "value"))]
-        return _Told(found["states"][0], {name: found[name][0].astype(np.float16) for name in kept})
+        looked_at = {name: found[name][0].astype(np.float16) for name in kept}
+        states = found["states"][0]
+        return Told(states, self._words(states), states @ self._weights["spot"], looked_at)
 
-    def _together(
-        self, question: Mapping[str, Array], told: Sequence[_Told]
-    ) -> tuple[Array, Array]:
+    def _together(self, question: Mapping[str, Array], told: Sequence[Told]) -> tuple[Array, Array]:
         """States (P, T, D) of the question, read beside each passage, and the attention
         (P, H, T, L) that it paid to the passage."""
         count, longest = len(told), max(len(one.states) for one in told)
@@ -325,108 +263,15 @@ class Reader:
         states, attention = self._reader.run(["states", "attention"], inputs)
         return states, attention[..., :longest]
 
-    def _judged(
-        self,
-        text: _Text,
-        told: Array,
-        states: Array,
-        attention: Array,
-        asked: QuestionVectors,
-        alone: Array,
-    ) -> _Judged:
-        """`told`: the passage's states (L, D). `states` (T, D) and `attention` (H, T, L): the
-        question's, read beside it. `alone`: its vector without that."""
-        weights = self._weights
-        (vectors,) = _pooled(told[None], [text])
-        mean = states.mean(axis=0)
-        close = _unit(vectors) @ alone
-        paid = attention.mean(axis=1)  # (H, L)
-        spans = text.spans
-        mass = np.log(
-            np.stack([paid[:, start:end].sum(axis=1) for start, end in spans]) + np.float32(1e-4)
-        )
-        looked = np.concatenate([mass, mass - mass.max(axis=0)], axis=1) @ weights["looked"]
-        wide = np.broadcast_to(mean, vectors.shape)
-        features = np.concatenate(
-            [
-                wide,
-                vectors,
-                wide * vectors,
-                np.abs(wide - vectors),
-                4 * close[:, None],
-                looked[:, None],
-            ],
-            axis=1,
-        )
-        score = self._head("score", features) + 0.3 * np.exp(weights["closeness"]) * close + looked
-        nothing = self._head("nothing", np.concatenate([states[0], mean])[None])
-
-        words = self._words(told)
-        matched = np.array([asked.matched(words[start:end]) for start, end in spans], np.float32)
-        least = float(np.sort(asked.cosines(words))[:2].mean())
-        return _Judged(
-            scores=np.asarray(score - nothing, np.float32),
-            matched=matched,
-            closeness=float(close.max()),
-            whole=(asked.matched(words), least),
-        )
-
-    def _head(self, name: str, features: Array) -> Array:
-        weights = self._weights
-        inner = _gelu(features @ weights[f"{name}.in"] + weights[f"{name}.in.bias"])
-        return np.asarray(inner @ weights[f"{name}.out"] + weights[f"{name}.out.bias"], np.float32)
-
-
-def _pooled(states: Array, texts: Sequence[_Text]) -> list[Array]:
-    """For each text (its sentences, D)."""
-    width = states.shape[-1]
-    return [
-        np.stack([row[start:end].mean(axis=0) for start, end in text.spans])
-        if text.spans
-        else np.zeros((0, width), np.float32)
-        for row, text in zip(states, texts, strict=True)
-    ]
-
-
-def _unit(vectors: Array) -> Array:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float32)
-
-
-def _softmax_with_zero(scores: Array) -> tuple[Array, float]:
-    """Shares of the scores and of a score of zero."""
-    largest = max(float(scores.max()), 0.0)
-    powers, zero = np.exp(scores - largest), float(np.exp(-largest))
-    whole = float(powers.sum()) + zero
-    return powers / np.float32(whole), zero / whole
-
-
-def _gelu(values: Array) -> Array:
-    """Its approximation by tanh (Hendrycks and Gimpel 2016)."""
-    bent = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (values + np.float32(0.044715) * values**3))
-    return np.asarray(np.float32(0.5) * values * (1 + bent), np.float32)
-
 
 def _restored(stored: Mapping[str, NDArray[Any]], shape: ReaderShape) -> dict[str, Any]:
     """What NumPy works with; the rows of word vectors stay in eight bits."""
-    names = [
-        f"{head}.{part}{kind}"
-        for head in ("score", "nothing")
-        for part in ("in", "out")
-        for kind in ("", ".bias")
-    ]
     weights: dict[str, Any] = {
-        name: stored[name]
-        for name in (
-            *names,
-            *("looked", "closeness", "leaning", "words", "words.scale"),
-            *("weigh", "weigh.bias", "rarity", "narrow"),
-        )
+        name: stored[name] for name in ("leaning", "words", "words.scale", "weigh", "weigh.bias")
     }
-    weights["narrow"] = weights["narrow"] * stored["narrow.scale"]
+    for name in ("narrow", "spot"):
+        weights[name] = stored[name] * stored[f"{name}.scale"]
     weights["rarity"] = stored["rarity"].astype(np.float32)
-    for name in ("score.in", "nothing.in"):
-        weights[name] = weights[name] * stored[f"{name}.scale"]
     weights["places"] = stored["positions"] * stored["positions.scale"][:, None] + stored["kind"]
     if weights["words"].shape != (shape.vocabulary, shape.width):
         raise ValueError("word vectors of another shape")

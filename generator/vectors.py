@@ -60,3 +60,17 @@ def closest(
     ]
     scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
     return sorted(scored, key=lambda passage: -passage.score)[:most]
+
+
+def pooled(states: Array, spans: Sequence[tuple[int, int]]) -> Array:
+    """(S, D): the mean over the tokens of each sentence; `states`: (L, D)."""
+    vectors = np.zeros((len(spans), states.shape[1]), np.float32)
+    for number, (start, end) in enumerate(spans):
+        vectors[number] = states[start:end].mean(axis=0)
+    return vectors
+
+
+def unit(vectors: Array) -> Array:
+    """Of length one, along the last axis."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float32)

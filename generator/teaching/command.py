@@ -1,7 +1,8 @@
-"""`python -m generator teach-reader` and `teach-writer`: answer files to the networks' files."""
+"""`python -m generator teach-reader`, `save-reader`, `teach-writer`: answer files to networks."""
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch takes seconds to import, so the commands do it when they need it
-    from generator.reader import Calibration, Reader
+    from torch import Tensor
+
+    from generator.judging import Calibration
+    from generator.reader import Reader
+    from generator.teaching.lesson import Field
+    from generator.teaching.reader_network import ReaderNetwork
+    from generator.teaching.reader_validation import Judged
+    from generator.teaching.tokens import Tokens
     from generator.teaching.training import Pupil
     from generator.teaching.writer_training import WriterPupil
 
@@ -25,6 +33,7 @@ VALIDATION_FIELDS = (
 MOST_BYTES = 25_000_000
 """Of the reader's and the writer's files together."""
 SAMPLES = 4
+COMMANDS = ("teach-reader", "save-reader", "teach-writer")
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,15 +41,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     shared.add_argument(
         "--answers", type=Path, required=True, metavar="FOLDER", help="of answer files, *.yml"
     )
-    shared.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="an interrupted training goes on from here",
-    )
     shared.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    shared.add_argument("--minutes", type=float, help="stop then; the same command goes on")
     shared.add_argument(
         "--validate",
         nargs="*",
@@ -51,35 +52,40 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     shared.add_argument("--seed", type=int, default=0)
     shared.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 
-    reader = commands.add_parser(
-        "teach-reader", parents=[shared], help="to find the sentences that answer"
+    training = argparse.ArgumentParser(add_help=False)
+    training.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an interrupted training goes on from here",
     )
-    reader.add_argument(
+    training.add_argument("--minutes", type=float, help="stop then; the same command goes on")
+
+    of_reader = argparse.ArgumentParser(add_help=False)
+    of_reader.add_argument(
         "--base", type=Path, required=True, metavar="FOLDER", help="of all-MiniLM-L6-v2"
     )
-    reader.add_argument(
+    of_reader.add_argument(
         "--begin",
-        type=Path,
-        metavar="PATH",
-        help="what an earlier training left, whose weights this one begins at: its checkpoint, or "
-        "the folder that it saved the reader in",
+        type=_parts_of,
+        nargs="+",
+        default=[],
+        metavar="PATH[=PARTS]",
+        help="what earlier trainings left: their checkpoints, or the folders that they saved "
+        "the reader in; of several the mean, of each so many parts (default 1)",
     )
-    reader.add_argument(
+    of_reader.add_argument(
         "--share-of-base",
         type=float,
         default=0.0,
         metavar="SHARE",
         help="with --begin: so much of what the base has, too, stays the base's (default 0)",
     )
-    reader.add_argument("--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)")
-    reader.add_argument("--epochs", type=float)
-    reader.add_argument(
-        "--learning-rate",
-        type=float,
-        metavar="RATE",
-        help="the highest; a lower one for weights that have learnt before",
+    of_reader.add_argument(
+        "--faq", type=Path, metavar="FILE", help="frequent questions, .jsonl(.gz)"
     )
-    reader.add_argument(
+    of_reader.add_argument(
         "--texts",
         type=Path,
         nargs="+",
@@ -87,20 +93,49 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="FILE",
         help="the vocabulary keeps what is in them and in the lessons; without: everything",
     )
-    reader.add_argument(
+    of_reader.add_argument(
         "--calibration",
         type=Path,
         metavar="FILE",
         help="reader.json of a training with validation fields, for one that learns from all",
     )
 
+    reader = commands.add_parser(
+        "teach-reader",
+        parents=[shared, training, of_reader],
+        help="to find the sentences that answer",
+    )
+    reader.add_argument("--epochs", type=float)
+    reader.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="the highest; a lower one for weights that have learnt before",
+    )
+    commands.add_parser(
+        "save-reader",
+        parents=[shared, of_reader],
+        help="as trainings left it, or the mean of what they left",
+    )
+
     writer = commands.add_parser(
-        "teach-writer", parents=[shared], help="to answer from the sentences that were found"
+        "teach-writer", parents=[shared, training], help="to answer from the sentences found"
     )
     writer.add_argument(
         "--reader", type=Path, metavar="FOLDER", help="taught before (default: the shipped one)"
     )
     writer.add_argument("--epochs", type=int)
+
+
+def _parts_of(text: str) -> tuple[Path, float]:
+    path, _, parts = text.rpartition("=")
+    try:
+        found = (Path(path), float(parts)) if path else (Path(text), 1.0)
+    except ValueError:
+        found = (Path(text), 1.0)
+    if not 0 < found[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: of each a positive number of parts")
+    return found
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,11 +147,13 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     teach: Callable[[argparse.Namespace], None] = {
         "teach-reader": _teach_reader,
+        "save-reader": _save_reader,
         "teach-writer": _teach_writer,
     }[options.command]
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if "checkpoint" in options:
+            options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         teach(options)
     except (TeachingError, BadWeights, OSError) as error:
         _tell(str(error))
@@ -129,18 +166,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _teach_reader(options: argparse.Namespace) -> None:
     from generator.teaching.course import READER_PANELS
-    from generator.teaching.export import export_reader
-    from generator.teaching.leaning import leaning_weights
     from generator.teaching.lesson import read_answers, read_faq, split
     from generator.teaching.reader_network import base_network
-    from generator.teaching.reader_training import (
-        ReaderConfig,
-        ReaderPupil,
-        begin_at,
-        compare_words,
-        nearest_pages,
-    )
-    from generator.teaching.reader_validation import calibration
+    from generator.teaching.reader_training import ReaderConfig, ReaderPupil, nearest_pages
     from generator.teaching.tokens import Tokens
     from generator.teaching.training import saved_state
 
@@ -152,43 +180,84 @@ def _teach_reader(options: argparse.Namespace) -> None:
     fields, validation = split(read_answers(options.answers), options.validate)
     faq = read_faq(options.faq) if options.faq else []
     tokens = Tokens.load(options.base)
-    network = base_network(options.base, seed=config.seed)
     state = saved_state(options.checkpoint)
     with _counting("what is easily confused") as on_progress:
         nearest = nearest_pages(
-            network,
+            base_network(options.base),
             tokens,
             [*fields, *faq],
             known=state["pupil"].get("nearest", {}) if state else {},
             on_progress=on_progress,
         )
-    compare_words(network, tokens, fields)
-    if options.begin:
-        begin_at(network, options.begin, share_of_base=options.share_of_base)
     pupil = ReaderPupil(
-        network, tokens, fields, nearest=nearest, faq=faq, validation=validation, config=config
+        _begun(options, tokens, fields),
+        tokens,
+        fields,
+        nearest=nearest,
+        faq=faq,
+        validation=validation,
+        config=config,
     )
     _teach(pupil, options, "reader", READER_PANELS)
-    calibrated = _read_calibration(options.calibration) or calibration(pupil.judged())
-    _tell(f"validation: {_shown(pupil.examine())}")
-    _tell(f"calibration: {_shown(asdict(calibrated))}")
     with pupil.averaged():
-        leaning = leaning_weights(pupil.network, tokens, fields)
+        _export(options, pupil.network, pupil.weights, tokens, fields, pupil.judged())
+
+
+def _save_reader(options: argparse.Namespace) -> None:
+    from generator.teaching.lesson import read_answers, split
+    from generator.teaching.reader_validation import judge
+    from generator.teaching.tokens import Tokens
+
+    fields, validation = split(read_answers(options.answers), options.validate)
+    tokens = Tokens.load(options.base)
+    network = _begun(options, tokens, fields)
+    judged = judge(network, tokens, validation)
+    _export(options, network, network.state_dict(), tokens, fields, judged)
+
+
+def _begun(
+    options: argparse.Namespace, tokens: "Tokens", fields: "Sequence[Field]"
+) -> "ReaderNetwork":
+    from generator.teaching.reader_network import base_network
+    from generator.teaching.reader_training import begin_at, compare_words
+
+    network = base_network(options.base, seed=options.seed)
+    compare_words(network, tokens, fields)
+    if options.begin:
+        begin_at(network, dict(options.begin), share_of_base=options.share_of_base)
+    return network
+
+
+def _export(
+    options: argparse.Namespace,
+    network: "ReaderNetwork",
+    weights: "Mapping[str, Tensor]",
+    tokens: "Tokens",
+    fields: "Sequence[Field]",
+    judged: "Sequence[Judged]",
+) -> None:
+    from generator.teaching.export import export_reader
+    from generator.teaching.leaning import leaning_weights
+    from generator.teaching.reader_validation import calibration, figures
+
+    calibrated = _read_calibration(options.calibration) or calibration(judged)
+    _tell(f"validation: {_shown(figures(judged))}")
+    _tell(f"calibration: {_shown(asdict(calibrated))}")
     lessons = [*sorted(options.answers.glob("*.yml")), *([options.faq] if options.faq else [])]
     export_reader(
-        pupil.weights,
+        weights,
         network.shape,
         base=options.base,
         folder=options.out,
         calibration=calibrated,
-        leaning=leaning,
+        leaning=leaning_weights(network, tokens, fields),
         texts=[*lessons, *options.texts] if options.texts else (),
     )
     _tell_size(options.out)
 
 
 def _read_calibration(file: Path | None) -> "Calibration | None":
-    from generator.reader import Calibration
+    from generator.judging import Calibration
     from generator.teaching.lesson import TeachingError
 
     if file is None:

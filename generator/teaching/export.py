@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from generator.judging import Calibration
 from generator.question import LEANING_FEATURES
-from generator.reader import Calibration
 from generator.reader_graph import ReaderShape
 from generator.teaching.lesson import TeachingError
 from generator.teaching.quantization import quantized_rows
@@ -168,7 +168,9 @@ def _reader_weights(
         stored[f"{head}.in.bias"] = arrays[f"{head}.0.bias"]
         stored[f"{head}.out"] = arrays[f"{head}.2.weight"][0]
         stored[f"{head}.out.bias"] = arrays[f"{head}.2.bias"]
-    stored |= _matrix("narrow", arrays, "narrow")
+    for name in ("narrow", "spot", "point"):
+        stored |= _matrix(name, arrays, name)
+    stored["point.bias"] = arrays["point.bias"]
     stored["weigh"], stored["weigh.bias"] = arrays["weigh.weight"][0], arrays["weigh.bias"]
     stored["looked"] = arrays["looked"]
     stored["closeness"] = arrays["closeness"].reshape(1)
@@ -202,7 +204,9 @@ def _restored(stored: Stored, shape: ReaderShape) -> Stored:
         weights[f"{head}.0.bias"] = stored[f"{head}.in.bias"]
         weights[f"{head}.2.weight"] = stored[f"{head}.out"][None]
         weights[f"{head}.2.bias"] = stored[f"{head}.out.bias"]
-    weights |= _restored_matrix(stored, "narrow", "narrow")
+    for name in ("narrow", "spot", "point"):
+        weights |= _restored_matrix(stored, name, name)
+    weights["point.bias"] = stored["point.bias"]
     weights["weigh.weight"], weights["weigh.bias"] = stored["weigh"][None], stored["weigh.bias"]
     weights["looked"] = stored["looked"]
     return {**weights, "closeness": stored["closeness"].reshape(()), "of_passage": marks}

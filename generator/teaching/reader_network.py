@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from generator.judging import LEAST_SUM, MOST_POINTED, POINTER_SCALE
 from generator.reader_graph import ABSENT, NARROW, ReaderShape
 from generator.teaching.lesson import TeachingError
 from generator.teaching.tokens import PageBatch
@@ -59,6 +60,7 @@ class Told:
     states: States
     vectors: Tensor  # (P, S, D)
     words: Tensor  # (P, L, W), of length one
+    spots: Tensor  # (P, L, W), what a pointer is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,14 @@ class Matched(NamedTuple):
     pages: Tensor  # (Q, P)
     least: Tensor  # (Q, P), of the two words that are matched least
     sentences: Tensor  # (Q, P, S)
+
+
+class Scores(NamedTuple):
+    """Of pairs of a question and a page. A score of 0 is as well as none; `ABSENT` stands where
+    there is nothing to score."""
+
+    sentences: Tensor  # (N, S): how well each answers
+    tokens: Tensor  # (N, L): how well each of the words of the sentences does
 
 
 class Packing:
@@ -158,8 +168,10 @@ class ReaderNetwork(nn.Module):
         self.embedding_norm = nn.LayerNorm(width, EPSILON)
         self.layers = nn.ModuleList(ReaderLayer(shape, dropout) for _ in range(shape.layers))
         self.of_passage = nn.Parameter(torch.zeros(shape.layers, width))
-        self.score = _head(4 * width + 2, width)
-        self.nothing = _head(2 * width, width // 2)
+        self.score = _head(4 * width + 4, width)
+        self.nothing = _head(2 * width + 1, width // 2)
+        self.point = nn.Linear(2 * width, shape.narrow + 1)
+        self.spot = nn.Linear(width, shape.narrow, bias=False)
         self.closeness = nn.Parameter(torch.tensor(3.0))
         self.looked = nn.Parameter(torch.zeros(2 * shape.heads))
         self.narrow = nn.Linear(width, shape.narrow, bias=False)
@@ -172,7 +184,7 @@ class ReaderNetwork(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Those that the base does not have."""
-        added = (self.score, self.nothing, self.narrow, self.weigh)
+        added = (self.score, self.nothing, self.point, self.spot, self.narrow, self.weigh)
         parameters = [one for module in added for one in module.parameters()]
         return [*parameters, self.of_passage, self.closeness, self.looked]
 
@@ -182,7 +194,7 @@ class ReaderNetwork(nn.Module):
         if not torch.cpu.get_capabilities().get("amx_bf16", False):
             return
         self.bfloat16()
-        for module in (self.score, self.nothing, self.narrow, self.weigh):
+        for module in (self.score, self.nothing, self.point, self.spot, self.narrow, self.weigh):
             module.float()
         for parameter in (self.closeness, self.looked, self.rarity):
             parameter.data = parameter.data.float()
@@ -209,7 +221,8 @@ class ReaderNetwork(nn.Module):
     def tell(self, batch: PageBatch) -> Told:
         states = self.encode(batch.ids, batch.present)
         vectors = torch.bmm(batch.pooling.to(states.last.dtype), states.last)
-        return Told(batch, states, vectors, self._words(states.last))
+        spots: Tensor = self.spot(states.last.float())
+        return Told(batch, states, vectors, self._words(states.last), spots)
 
     def ask(self, ids: Tensor, present: Tensor) -> Asked:
         states = self.encode(ids, present)
@@ -241,28 +254,28 @@ class ReaderNetwork(nn.Module):
             sentences=(nearest * shares[:, None, :, None]).sum(2),
         )
 
-    def scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """(N, S): how well the sentences of the second, a page, answer the first, a question; 0 is
-        as well as none, `ABSENT` stands where there is no sentence."""
+    def scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Scores:
+        """How well the sentences of the second, a page, answer the first, a question."""
         lengths = asked.present.sum(1).tolist()
         by_length = sorted(range(len(pairs)), key=lambda number: lengths[pairs[number][0]])
         size = -(-len(pairs) // LENGTHS)
-        scored: list[Tensor] = []
+        scored: list[Scores] = []
         for start in range(0, len(pairs), size):
             part = [pairs[number] for number in by_length[start : start + size]]
             longest = lengths[part[-1][0]]
             scored.append(self._scores(asked.cut(longest), told, part))
-        return torch.cat(scored)[torch.tensor(by_length).argsort()]
+        order = torch.tensor(by_length).argsort()
+        sentences, tokens = (torch.cat(parts)[order] for parts in zip(*scored, strict=True))
+        return Scores(sentences, tokens)
 
-    def _scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    def _scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Scores:
         rows, pages, places = _in_rows(pairs, len(told.batch.ids))
         taken = torch.zeros(rows.numel(), 1, dtype=torch.bool)
         taken[places] = True
         present = asked.present[rows.flatten()] & taken
         states, attention = self._read(asked, told, rows, pages, present)
         scored = self._score(asked, told, rows, pages, states.float(), attention.float())
-        has = told.batch.has.index_select(0, torch.tensor([page for _, page in pairs]))
-        return scored[places].masked_fill(~has, ABSENT)
+        return Scores(*(each[places] for each in scored))
 
     def _read(
         self, asked: Asked, told: Told, rows: Tensor, pages: Tensor, present: Tensor
@@ -315,8 +328,7 @@ class ReaderNetwork(nn.Module):
         pages: Tensor,
         states: Tensor,
         attention: Tensor,
-    ) -> Tensor:
-        """(N, S)"""
+    ) -> Scores:
         many, chosen = rows.shape[1], rows.flatten()
         present = asked.present[chosen]
         mean = _mean(states, present)  # (N, D)
@@ -324,13 +336,34 @@ class ReaderNetwork(nn.Module):
         alone = asked.vectors.float()[chosen]
         close = functional.cosine_similarity(alone[:, None], vectors, dim=-1)  # (N, S)
         looked = self._looked(attention, present, told.batch.pooling[pages])
+        read = torch.cat([states[:, 0], mean], -1)
+        tokens, pointed, best = self._pointed(read, told, pages)
         question = mean[:, None].expand_as(vectors)
         features = [question, vectors, question * vectors, (question - vectors).abs()]
-        features += [4 * close[..., None], looked[..., None]]
+        features += [each[..., None] for each in (4 * close, looked, pointed, pointed - best)]
         scored: Tensor = self.score(torch.cat(features, -1)).squeeze(-1)
         scored = scored + 0.3 * self.closeness.exp() * close + looked
-        nothing: Tensor = self.nothing(torch.cat([states[:, 0], mean], -1))
-        return scored - nothing
+        nothing: Tensor = self.nothing(torch.cat([read, best], -1))
+        has = told.batch.has[pages].repeat_interleave(many, 0)
+        return Scores((scored - nothing).masked_fill(~has, ABSENT), tokens)
+
+    def _pointed(self, read: Tensor, told: Told, pages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What questions (N, 2 D), read beside `pages` (R,), point at: each token (N, L), what the
+        tokens of each sentence come to (N, S), and the most that those of one do (N, 1)."""
+        sentences = told.batch.has.shape[1]
+        pointers: Tensor = self.point(read)
+        pointers, none = pointers[:, :-1], pointers[:, -1:]
+        spots = told.spots[pages]  # (R, L, W)
+        tokens = pointers.view(len(pages), -1, spots.shape[-1]) @ spots.transpose(1, 2)
+        tokens = tokens.flatten(0, 1) / POINTER_SCALE - none
+        owner = told.batch.owner[pages].repeat_interleave(len(tokens) // len(pages), 0)  # (N, L)
+        tokens = tokens.masked_fill(owner == sentences, ABSENT)
+        largest = tokens.detach().amax(1, keepdim=True)
+        sums = tokens.new_zeros(len(tokens), sentences + 1)
+        sums = sums.scatter_add(1, owner, (tokens - largest).exp())[:, :-1]
+        pointed = (sums + LEAST_SUM).log() + largest
+        pointed = pointed.clamp(-MOST_POINTED, MOST_POINTED) / MOST_POINTED
+        return tokens, pointed, pointed.amax(1, keepdim=True)
 
     def _looked(self, attention: Tensor, present: Tensor, pooling: Tensor) -> Tensor:
         """(N, S): what the attention that each sentence got, and its share of the most that one

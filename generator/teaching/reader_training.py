@@ -22,7 +22,7 @@ from generator.teaching.lesson import Field, TeachingError
 from generator.teaching.optimization import MixedPrecision, learning_rate_share
 from generator.teaching.reader_network import ReaderNetwork
 from generator.teaching.reader_validation import Judged, figures, judge
-from generator.teaching.tokens import Tokens, padded, page_batch
+from generator.teaching.tokens import PageBatch, Tokens, padded, page_batch
 from generator.teaching.training import Figures, saved_state
 
 FOUND_AT_ONCE = 64
@@ -30,7 +30,9 @@ CLOSENESS_SCALE = 20
 """What cosines are multiplied with, so that a softmax over them can become sure."""
 MATCH_SCALE = 40
 """The same for cosines of single words."""
-ALONE_WEIGHT, FINDING_WEIGHT, MATCHING_WEIGHT = 0.15, 0.5, 0.5
+ALONE_WEIGHT, FINDING_WEIGHT, MATCHING_WEIGHT, POINTING_WEIGHT = 0.15, 0.5, 0.5, 0.3
+COMMON = 1.5
+"""Nats. Words that are no rarer stand on a page in five, and are not what a sentence has to say."""
 LEAST_RARITY = 0.1
 """Nats, of words that stand on every page."""
 DIRECTIONS_FROM = 40
@@ -197,27 +199,37 @@ def compare_words(network: ReaderNetwork, tokens: Tokens, fields: Sequence[Field
     network.rarity.copy_((len(pages) / (1 + holding)).log().clamp(min=LEAST_RARITY))
 
 
-def begin_at(network: ReaderNetwork, earlier: Path, *, share_of_base: float = 0.0) -> None:
-    """The network, a base that was taught nothing, gets the weights that an earlier training ended
-    with. `earlier`: its checkpoint, or the folder of what it exported. `share_of_base`: of what the
-    base has, too, so much stays the base's; that keeps some of what it knows of texts unlike those
-    that are learnt from (Wortsman et al. 2022). Raises TeachingError."""
-    if earlier.is_dir():
-        weights = exported_weights(earlier)
-    else:
-        state = saved_state(earlier)
-        if state is None:
-            raise TeachingError(f"{earlier} does not exist; name a checkpoint, or a folder")
-        weights = state["pupil"].get("optimizer", {}).get("means", {})
-    try:
-        base = {name: one for name, one in network.state_dict().items() if _is_of_base(name)}
-        for name in base.keys() & weights.keys():
-            weights[name] = torch.lerp(weights[name], base[name], share_of_base)
-        network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise TeachingError(
-            f"{earlier} is of another network ({error}); name a reader's"
-        ) from error
+def begin_at(
+    network: ReaderNetwork, earlier: Mapping[Path, float], *, share_of_base: float = 0.0
+) -> None:
+    """The network, a base that was taught nothing, gets the mean of the weights that earlier
+    trainings ended with, each counted so many times. `earlier`: their checkpoints, or the folders
+    of what they exported. `share_of_base`: of what the base has, too, so much stays the base's;
+    that keeps some of what it knows of texts unlike those that are learnt from (Wortsman et al.
+    2022). Raises TeachingError."""
+    untaught = {name: one.float() for name, one in network.state_dict().items()}
+    parts = sum(earlier.values())
+    mean = {name: torch.zeros_like(one) for name, one in untaught.items()}
+    for path, part in earlier.items():
+        weights = _earlier_weights(path)
+        known = weights.keys() & mean.keys()
+        if not known or any(weights[name].shape != mean[name].shape for name in known):
+            raise TeachingError(f"{path} is of another network; name a reader's of this base")
+        for name in mean:
+            mean[name] += weights.get(name, untaught[name]) * (part / parts)
+    for name in filter(_is_of_base, mean):
+        mean[name].lerp_(untaught[name], share_of_base)
+    network.load_state_dict(mean)
+
+
+def _earlier_weights(path: Path) -> Mapping[str, Tensor]:
+    if path.is_dir():
+        return exported_weights(path)
+    state = saved_state(path)
+    if state is None:
+        raise TeachingError(f"{path} does not exist; name a checkpoint, or a folder")
+    weights: dict[str, Tensor] = state["pupil"].get("optimizer", {}).get("means", {})
+    return weights
 
 
 def _is_of_base(name: str) -> bool:
@@ -277,7 +289,8 @@ def exercise_loss(
     closenesses = network.closenesses(asked, told)[:, : exercise.whole]
     whole = told.batch.has[: exercise.whole]
     finding = finding_loss(CLOSENESS_SCALE * closenesses, whole, exercise.drills)
-    scores = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
+    read = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
+    scores = read.sentences
     support = _marked([pair.support for pair in exercise.pairs], scores.shape[1])
     has = scores > ABSENT / 2
     support &= has
@@ -289,9 +302,33 @@ def exercise_loss(
     matching = matching_loss(matched.pages[:, : exercise.whole], exercise.drills)
     sentences = matched.sentences[:, : exercise.whole]
     matching = 0.5 * (matching + finding_loss(MATCH_SCALE * sentences, whole, exercise.drills))
+    said = answering_tokens(network, tokens, told.batch, exercise)
+    pointing = reading_loss(read.tokens, said, questions)
     loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding + MATCHING_WEIGHT * matching
-    losses = {"reading": reading, "finding": finding, "matching": matching}
+    loss = loss + POINTING_WEIGHT * pointing
+    losses = {"reading": reading, "finding": finding, "matching": matching, "pointing": pointing}
     return loss, {name: one.item() for name, one in losses.items()}
+
+
+def answering_tokens(
+    network: ReaderNetwork, tokens: Tokens, batch: PageBatch, exercise: Exercise
+) -> Tensor:
+    """(N, L) bool: of the sentences that answer, the tokens that the written answer repeats and
+    the question does not hold: its figures, if there are any, or else its rarer words, or else the
+    whole sentences."""
+    said = torch.zeros(len(exercise.pairs), batch.ids.shape[1], dtype=torch.bool)
+    for number, pair in enumerate(exercise.pairs):
+        if not pair.support:
+            continue
+        question = exercise.drills[pair.question].question
+        new = set(tokens.ids(question.answer or "")) - set(tokens.ids(question.text))
+        page, support = batch.ids[pair.page], torch.tensor(pair.support)
+        inside = torch.isin(batch.owner[pair.page], support)
+        repeated = inside & torch.isin(page, torch.tensor(list(new), dtype=torch.int64))
+        figures = repeated & tokens.figures[page]
+        rare = repeated & (network.rarity[page] > COMMON) & tokens.wordlike[page]
+        said[number] = next((one for one in (figures, rare) if one.any()), inside)
+    return said
 
 
 def finding_loss(scaled: Tensor, has: Tensor, drills: Sequence[Drill]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from generator.reader import Calibration
+from generator.judging import Calibration
 from generator.teaching.lesson import Field, Question
 from generator.teaching.reader_network import ReaderNetwork, Told
 from generator.teaching.tokens import Tokens, padded, page_batch
@@ -74,7 +74,9 @@ def _judge(
     order = found.argsort(1, descending=True).tolist()
     read = [pages[:PAGES_READ] for pages in order]
     pairs = [(number, page) for number, pages in enumerate(read) for page in pages]
-    scores = network.scores(asked, told, pairs).view(len(questions), -1)  # (Q, pages read × S)
+    scores = network.scores(asked, told, pairs).sentences.view(
+        len(questions), -1
+    )  # (Q, pages read × S)
     most = told.batch.has.shape[1]
     judged: list[Judged] = []
     for number, question in enumerate(questions):

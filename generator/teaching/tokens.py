@@ -53,7 +53,12 @@ class Tokens:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._start, self._end, self._mask = map(self._special, (CLS, SEP, MASK))
-        self._ids = lru_cache(maxsize=200_000)(self._encoded)
+        self.ids = lru_cache(maxsize=200_000)(self._encoded)
+        """Of a text, without special ones."""
+        pieces = [tokenizer.id_to_token(one) or "" for one in range(tokenizer.get_vocab_size())]
+        pieces = [piece.removeprefix("##") for piece in pieces]
+        self.figures = torch.tensor([any(map(str.isdigit, piece)) for piece in pieces])
+        self.wordlike = torch.tensor([piece.isalnum() for piece in pieces])
 
     @classmethod
     def load(cls, folder: Path) -> "Tokens":
@@ -68,11 +73,11 @@ class Tokens:
 
     def page(self, page: Page, left_out: int | None = None) -> PageTokens:
         """`left_out`: the number of a sentence that is not shown."""
-        ids = [self._start, *self._ids(page.title)[:TITLE_TOKENS], self._end]
+        ids = [self._start, *self.ids(page.title)[:TITLE_TOKENS], self._end]
         spans: list[tuple[int, int] | None] = []
         for number, sentence in enumerate(page.sentences):
             heading = f"{sentence.heading}: " if sentence.heading else ""
-            found = self._ids(heading + sentence.shown)[:SENTENCE_TOKENS]
+            found = self.ids(heading + sentence.shown)[:SENTENCE_TOKENS]
             if number == left_out or not found or len(ids) + len(found) > PAGE_TOKENS:
                 spans.append(None)
                 continue
@@ -84,8 +89,8 @@ class Tokens:
         self, text: str, before: str = "", *, draw: random.Random | None = None
     ) -> list[int]:
         """`draw`: some of the text's tokens are masked."""
-        earlier = [*self._ids(before)[-BEFORE_TOKENS:], self._end] if before else []
-        ids = self._ids(text)[:QUESTION_TOKENS]
+        earlier = [*self.ids(before)[-BEFORE_TOKENS:], self._end] if before else []
+        ids = self.ids(text)[:QUESTION_TOKENS]
         if draw is not None:
             ids = tuple(self._mask if draw.random() < MASKED else one for one in ids)
         return [self._start, *earlier, *ids, self._end]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from generator.reader import Calibration
+from generator.judging import Calibration
 from generator.teaching.reader_validation import (
     UNCALIBRATED,
     Judged,

@@ -1,5 +1,6 @@
 """The reader and the writer learn, are exported, and are served as they were taught."""
 
+import json
 import math
 import random
 from dataclasses import replace
@@ -10,11 +11,12 @@ import torch
 from torch.nn import functional
 
 from generator.interface import ChatMessage, Passage
+from generator.judging import Calibration
 from generator.question import LEANING_FEATURES
 from generator.question import Question as Said
-from generator.reader import TITLE_WEIGHT, Calibration, Reader
+from generator.reader import TITLE_WEIGHT, Reader
 from generator.reader_graph import ABSENT
-from generator.teaching.exercise import Drill
+from generator.teaching.exercise import Drill, Exercise, Pair
 from generator.teaching.export import export_reader, export_writer
 from generator.teaching.leaning import leaning_weights
 from generator.teaching.lesson import (
@@ -26,9 +28,11 @@ from generator.teaching.lesson import (
 from generator.teaching.optimization import MixedPrecision
 from generator.teaching.reader_network import ReaderNetwork, base_network
 from generator.teaching.reader_training import (
+    COMMON,
     MATCH_SCALE,
     ReaderConfig,
     ReaderPupil,
+    answering_tokens,
     begin_at,
     compare_words,
     finding_loss,
@@ -88,12 +92,17 @@ def taught_reader(base: Path, fields: list[Field], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def reader_weights(taught_reader) -> dict[str, torch.Tensor]:
-    """As taught, but for what marks a passage: in so few steps that hardly leaves zero."""
+    """As taught, but for what marks a passage, and what the pointer's inputs weigh: in so few steps
+    the one hardly leaves zero, and the others decide little."""
     pupil, _ = taught_reader
     marks = torch.randn(
         pupil.weights["of_passage"].shape, generator=torch.Generator().manual_seed(7)
     )
-    return {**pupil.weights, "of_passage": 4 * marks}
+    weights = {**pupil.weights, "of_passage": 4 * marks}
+    for head, pointed, times in (("score", 2, 10), ("nothing", 1, 100)):
+        weights[f"{head}.0.weight"] = weights[f"{head}.0.weight"].clone()
+        weights[f"{head}.0.weight"][:, -pointed:] *= times
+    return weights
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +184,11 @@ def scores(
     with torch.inference_mode():
         told = network.tell(page_batch([tokens.page(page) for page in pages]))
         asked = network.ask(*padded([tokens.question(one.text, one.before) for one in questions]))
-        return network.scores(asked, told, pairs)
+        return network.scores(asked, told, pairs).sentences
+
+
+def vocabulary_of(base: Path) -> dict[str, int]:
+    return json.loads((base / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
 
 
 def test_the_reader_learns_to_find_to_read_and_to_see_that_nothing_answers(taught_reader) -> None:
@@ -183,6 +196,7 @@ def test_the_reader_learns_to_find_to_read_and_to_see_that_nothing_answers(taugh
     steps = [event for event in events if isinstance(event, Step)]
     assert steps[-1].losses["reading"] < 0.6 * steps[0].losses["reading"]
     assert steps[-1].losses["finding"] < 0.8 * steps[0].losses["finding"]
+    assert steps[-1].losses["pointing"] < 0.6 * steps[0].losses["pointing"]
     last = events[-1]
     assert isinstance(last, Checkpoint)
     assert last.step.number == pupil.steps
@@ -274,6 +288,37 @@ def test_the_loss_of_matching_wants_the_page_that_answers_above_the_others() -> 
         (logits.logsumexp(0) - logits[1]).item(), abs=1e-4
     )
     assert matching_loss(matched[1:], drills[1:]).item() == 0
+
+
+def test_the_pointer_is_taught_what_the_answer_says_and_the_question_does_not(
+    base: Path, fields: list[Field]
+) -> None:
+    field, tokens = fields[0], Tokens.load(base)
+    network = base_network(base)
+    network.rarity.fill_(COMMON + 1)
+    question = next(one for one in field.questions if one.support)
+    price = question.answer.split()[0]
+    asked = [
+        question,
+        replace(question, answer="A fee is due, euros."),
+        replace(question, answer="Yes."),
+        replace(question, support=(), answer=None),
+    ]
+    batch = page_batch([tokens.page(page) for page in field.pages])
+    pairs = [Pair(number, one.page, one.support) for number, one in enumerate(asked)]
+    drills = [Drill(one, (), "") for one in asked]
+    exercise = Exercise([], drills, [], len(field.pages), pairs)
+    said = answering_tokens(network, tokens, batch, exercise)
+
+    def texts(row: int) -> set[str]:
+        return {words[one] for one in batch.ids[question.page][said[row]].tolist()}
+
+    words = {number: word for word, number in vocabulary_of(base).items()}
+    sentence = tokens.ids(field.pages[question.page].sentences[question.support[0]].shown)
+    assert texts(0) == {price}
+    assert texts(1) == {"euros"}
+    assert texts(2) == {words[one] for one in sentence}
+    assert texts(3) == set()
 
 
 def test_words_are_compared_along_the_directions_in_which_they_differ(
@@ -387,32 +432,49 @@ def test_a_training_begins_at_the_weights_of_an_earlier_one(
     shape = earlier.network.shape
     export_reader(earlier.weights, shape, base=base, folder=tmp_path / "exported")
     network = base_network(base)
-    begin_at(network, tmp_path / "earlier.pt")
+    begin_at(network, {tmp_path / "earlier.pt": 1})
     for name, weight in network.named_parameters():
         if weight.requires_grad:
-            assert torch.equal(weight, earlier.weights[name]), name
+            torch.testing.assert_close(weight, earlier.weights[name], atol=1e-6, rtol=0)
     mixed, untaught = base_network(base), dict(base_network(base).named_parameters())
-    begin_at(mixed, tmp_path / "earlier.pt", share_of_base=0.25)
+    begin_at(mixed, {tmp_path / "earlier.pt": 1}, share_of_base=0.25)
     of_layer, of_head = "layers.0.up.weight", "score.0.weight"
     parts = dict(mixed.named_parameters())
     expected = 0.75 * earlier.weights[of_layer] + 0.25 * untaught[of_layer]
     torch.testing.assert_close(parts[of_layer], expected)
-    assert torch.equal(parts[of_head], earlier.weights[of_head])
+    torch.testing.assert_close(parts[of_head], earlier.weights[of_head])
     rounded = base_network(base)
-    begin_at(rounded, tmp_path / "exported")
+    begin_at(rounded, {tmp_path / "exported": 2})
     for name, weight in rounded.named_parameters():
         if weight.requires_grad and name != "kinds.weight":
             least = earlier.weights[name].abs().amax() / 127
             torch.testing.assert_close(weight, earlier.weights[name], atol=least.item(), rtol=0)
+
+
+def test_several_trainings_are_averaged_each_as_often_as_is_said(
+    base: Path, tmp_path: Path
+) -> None:
+    name, shape = "score.2.bias", base_network(base).score[2].bias.shape
+    for file, value in (("one.pt", 1.0), ("two.pt", 5.0)):
+        means = {name: torch.full(shape, value)}
+        torch.save({"pupil": {"optimizer": {"means": means}}}, tmp_path / file)
+    network, untaught = base_network(base), base_network(base).state_dict()
+    begin_at(network, {tmp_path / "one.pt": 3, tmp_path / "two.pt": 1})
+    for other, weight in network.state_dict().items():
+        expected = torch.full(shape, 2.0) if other == name else untaught[other]
+        torch.testing.assert_close(weight, expected, msg=other)
+
+
+def test_weights_of_something_else_are_refused(base: Path, tmp_path: Path) -> None:
+    network = base_network(base)
     with pytest.raises(TeachingError, match="does not exist"):
-        begin_at(network, tmp_path / "nothing.pt")
+        begin_at(network, {tmp_path / "nothing.pt": 1})
     with pytest.raises(TeachingError, match=r"name a folder with reader\.safetensors"):
-        begin_at(network, base)
-    torch.save(
-        {"pupil": {"optimizer": {"means": {"score.0.bias": torch.zeros(3)}}}}, tmp_path / "x"
-    )
-    with pytest.raises(TeachingError, match="another network"):
-        begin_at(network, tmp_path / "x")
+        begin_at(network, {base: 1})
+    for means in ({"score.0.bias": torch.zeros(3)}, {"decoder": torch.zeros(3)}):
+        torch.save({"pupil": {"optimizer": {"means": means}}}, tmp_path / "x")
+        with pytest.raises(TeachingError, match="another network"):
+            begin_at(network, {tmp_path / "x": 1})
 
 
 # --- the writer ---

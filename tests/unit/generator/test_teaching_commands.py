@@ -10,7 +10,7 @@ from generator.reader import Reader
 from generator.writer import Writer
 
 
-def test_two_commands_make_all_files(
+def test_the_commands_make_all_files(
     answers: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shared = ["--answers", str(answers), "--validate", "pool", "--out", str(tmp_path / "out")]
@@ -24,6 +24,11 @@ def test_two_commands_make_all_files(
     assert code == 0, told
     assert "AUROC" in told
     assert "calibration" in told
+    saved = str(tmp_path / "work" / "reader.pt"), f"{tmp_path / 'out'}=0.5"
+    assert main(["save-reader", *shared, "--base", str(base), "--begin", *saved]) == 0
+    told = capsys.readouterr().err
+    assert "AUROC" in told
+    assert "saved in" in told
     code = main(
         ["teach-writer", *shared, "--reader", str(tmp_path / "out"), "--epochs", "1",
          "--checkpoint", str(tmp_path / "work" / "writer.pt")]
@@ -45,3 +50,14 @@ def test_a_command_says_what_is_wrong_and_what_to_do(
     )  # fmt: skip
     assert code == 2
     assert "name a folder" in capsys.readouterr().err
+
+
+def test_a_mean_needs_positive_parts(
+    answers: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            ["save-reader", "--answers", str(answers), "--base", str(base),
+             "--out", str(tmp_path / "out"), "--begin", f"{tmp_path}=-1"]
+        )  # fmt: skip
+    assert "a positive number of parts" in capsys.readouterr().err
