@@ -31,6 +31,8 @@ cli.add_typer(conversations, name="conversations")
 
 
 def main() -> None:
+    # The matrices of a turn are small: a second thread of NumPy's would only wait, and burn a core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from app.errors import TwofoldError
 
     try:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from app.database import documents
 from app.database.database import Database
 from app.database.migration import migrate
 from app.passage_index import PassageIndex
+from benchmarks.one_thread import use_one_thread
 from generator.embedded import MOST_PASSAGES, EmbeddedGenerator
 from generator.interface import ChatMessage, Citation, Passage, Piece
 from generator.quoting import ranked
@@ -112,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only:
         fields = [field for field in fields if field["field"] in options.only]
     questions = [one for field in fields for one in questions_of(field)]
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        use_one_thread(stack)  # as `twofold serve` does
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         outcomes, of_town = asyncio.run(_measure(Path(folder), fields, questions))
     figures = summary(outcomes)
     for kind, found in summary(of_town).items():

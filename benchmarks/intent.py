@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.status import Status
@@ -34,6 +33,7 @@ from benchmarks.intent_figures import (
     speed_figures,
     times_faster,
 )
+from benchmarks.one_thread import use_one_thread
 from intent.data import Example, TrainingSet, read, training_set
 from intent.interface import OUT_OF_SCOPE
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: list[Figure] = []
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _use_one_thread(stack)
+        use_one_thread(stack)
         log = Console(stderr=True)
         status = stack.enter_context(log.status("starting"))
         bench = Bench(
@@ -133,15 +133,6 @@ def _engines(
         except Skipped as reason:
             log.print(f"skipped {name}: {reason}")
     return found
-
-
-def _use_one_thread(stack: ExitStack) -> None:
-    torch.set_num_threads(1)
-    try:  # comes with scikit-learn
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError:
-        return
-    stack.enter_context(threadpool_limits(1))
 
 
 @dataclass

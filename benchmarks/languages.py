@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.status import Status
@@ -32,6 +31,7 @@ from benchmarks.intent_engines import (
     LinearSVM,
     Skipped,
 )
+from benchmarks.one_thread import use_one_thread
 from intent.data import Example, read, training_set
 
 FOLDER = Path(__file__).with_suffix("")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = Console(stderr=True)
     scores: list[Score] = []
     with ExitStack() as stack:
-        _use_one_thread(stack)
+        use_one_thread(stack)
         status = stack.enter_context(log.status("starting"))
         try:
             for score in measure(_engines(log), options.seeds, status):
@@ -87,15 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every accuracy of every seed")
     return parser
-
-
-def _use_one_thread(stack: ExitStack) -> None:
-    torch.set_num_threads(1)
-    try:  # comes with scikit-learn
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError:
-        return
-    stack.enter_context(threadpool_limits(1))
 
 
 def _engines(log: Console) -> list[EngineUnderTest]:

@@ -84,3 +84,27 @@ def test_help_names_every_command_and_imports_neither_torch_nor_fastapi() -> Non
     )
     assert all(f" {command} " in said for command in COMMANDS)
     assert said.rstrip().endswith("imported: []")
+
+
+@pytest.mark.parametrize(("told", "threads"), [(None, 1), ("2", 2)])
+def test_a_command_leaves_other_cores_to_other_turns(
+    told: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
+    said = python(
+        """
+        import sys
+        from contextlib import suppress
+        from app.cli import main
+
+        sys.argv = ["twofold", "version"]
+        with suppress(SystemExit):
+            main()
+        import numpy
+        from threadpoolctl import threadpool_info
+        print({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"})
+        """
+    )
+    assert said.endswith(f"{{{threads}}}\n")
