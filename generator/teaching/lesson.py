@@ -20,6 +20,7 @@ from generator.sentences import LINE_MARKER, Sentence, sentences_of
 
 FEWEST_ENTRIES, MOST_ENTRIES = 12, 60
 ENTRIES_OF_A_PAGE = 5
+LACKING_BETWEEN = " | "
 PAGE_TITLES = ("Good to know", "Questions and answers", "About us")
 
 
@@ -41,6 +42,9 @@ class Question:
     support: tuple[int, ...]
     """The sentences of that page that answer it; none where nothing does."""
     answer: str | None
+    lacking: tuple[str, ...] = ()
+    """The parts of a question without an answer that ask for what is not there, where they are
+    marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,20 @@ def _questions(content: dict[str, Any], number: int, page: Page) -> Iterator[Que
         if support:
             for text in entry["ask"]:
                 yield Question(text, before, number, support, entry["say"])
-    for text in content["unanswered"]:
-        yield Question(text, "", number, (), None)
+    yield from _unanswered(content["unanswered"], "", number)
     for entry in content.get("unanswered_follow_ups", ()):
-        for text in entry["ask"]:
-            yield Question(text, entry["before"]["user"], number, (), None)
+        yield from _unanswered(entry["ask"], entry["before"]["user"], number)
+
+
+def _unanswered(
+    asked: Sequence[str] | dict[str, str], before: str, page: int
+) -> Iterator[Question]:
+    """`asked`: a list, or what of each asks for something that is not there."""
+    marks = asked if isinstance(asked, dict) else dict.fromkeys(asked, "")
+    for text, mark in marks.items():
+        yield Question(
+            text, before, page, (), None, tuple(mark.split(LACKING_BETWEEN)) if mark else ()
+        )
 
 
 def _supporting(page: Page, support: Sequence[str]) -> tuple[int, ...]:

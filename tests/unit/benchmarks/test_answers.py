@@ -56,6 +56,18 @@ def test_nothing_is_asked_both_as_answered_and_as_not(path: Path) -> None:
             assert set(entry) == {"before", "ask"}
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_a_question_lacks_is_marked_in_its_own_words(path: Path) -> None:
+    for passage in read(path)["passages"]:
+        follow_ups = (entry["ask"] for entry in passage.get("unanswered_follow_ups", []))
+        for asked in (passage["unanswered"], *follow_ups):
+            marks = asked.items() if isinstance(asked, dict) else ()
+            for question, lacking in marks:
+                for piece in lacking.split(" | "):
+                    assert piece.strip() == piece != ""
+                    assert piece in question
+
+
 def test_a_passage_of_the_town_is_known_by_its_title() -> None:
     town = [read(path) for path in FILES if path.parent.name == "town"]
     assert {field["organisation"] for field in town} == {"Town of Harrowmere"}

@@ -51,7 +51,7 @@ def _passage(thing: str, draw: random.Random) -> dict[str, object]:
                 "from": [opens],
             },
         ],
-        "unanswered": [f"is the {thing} blue"],
+        "unanswered": {f"is the {thing} blue": "is | blue"},
         "unanswered_follow_ups": [
             {
                 "before": {"user": f"how much is a {thing}", "bot": f"{price} euros."},
