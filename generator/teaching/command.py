@@ -167,7 +167,7 @@ def run(options: argparse.Namespace) -> int:
 def _teach_reader(options: argparse.Namespace) -> None:
     from generator.teaching.course import READER_PANELS
     from generator.teaching.lesson import read_answers, read_faq, split
-    from generator.teaching.reader_network import base_network
+    from generator.teaching.reader_base import base_network
     from generator.teaching.reader_training import ReaderConfig, ReaderPupil, nearest_pages
     from generator.teaching.tokens import Tokens
     from generator.teaching.training import saved_state
@@ -218,7 +218,7 @@ def _save_reader(options: argparse.Namespace) -> None:
 def _begun(
     options: argparse.Namespace, tokens: "Tokens", fields: "Sequence[Field]"
 ) -> "ReaderNetwork":
-    from generator.teaching.reader_network import base_network
+    from generator.teaching.reader_base import base_network
     from generator.teaching.reader_training import begin_at, compare_words
 
     network = base_network(options.base, seed=options.seed)

@@ -20,7 +20,6 @@ from generator.sentences import LINE_MARKER, Sentence, sentences_of
 
 FEWEST_ENTRIES, MOST_ENTRIES = 12, 60
 ENTRIES_OF_A_PAGE = 5
-LACKING_BETWEEN = " | "
 PAGE_TITLES = ("Good to know", "Questions and answers", "About us")
 
 
@@ -42,9 +41,6 @@ class Question:
     support: tuple[int, ...]
     """The sentences of that page that answer it; none where nothing does."""
     answer: str | None
-    lacking: tuple[str, ...] = ()
-    """The parts of a question without an answer that ask for what is not there, where they are
-    marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +109,11 @@ def _questions(content: dict[str, Any], number: int, page: Page) -> Iterator[Que
         if support:
             for text in entry["ask"]:
                 yield Question(text, before, number, support, entry["say"])
-    yield from _unanswered(content["unanswered"], "", number)
+    for text in content["unanswered"]:
+        yield Question(text, "", number, (), None)
     for entry in content.get("unanswered_follow_ups", ()):
-        yield from _unanswered(entry["ask"], entry["before"]["user"], number)
-
-
-def _unanswered(
-    asked: Sequence[str] | dict[str, str], before: str, page: int
-) -> Iterator[Question]:
-    """`asked`: a list, or what of each asks for something that is not there."""
-    marks = asked if isinstance(asked, dict) else dict.fromkeys(asked, "")
-    for text, mark in marks.items():
-        yield Question(
-            text, before, page, (), None, tuple(mark.split(LACKING_BETWEEN)) if mark else ()
-        )
+        for text in entry["ask"]:
+            yield Question(text, entry["before"]["user"], number, (), None)
 
 
 def _supporting(page: Page, support: Sequence[str]) -> tuple[int, ...]:

@@ -9,38 +9,22 @@ Shapes: P pages, S sentences of the largest, L tokens of the longest; Q question
 the longest; N pairs of the two; D width, H heads, d = D / H; W the narrow width of single words.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from generator.judging import LEAST_SUM, MOST_POINTED, POINTER_SCALE
-from generator.reader_graph import ABSENT, NARROW, ReaderShape
-from generator.teaching.lesson import TeachingError
+from generator.reader_graph import ABSENT, ReaderShape
+from generator.teaching.packing import Packing, in_rows
 from generator.teaching.tokens import PageBatch
 
 EPSILON = 1e-12
 LENGTHS = 3
 """Pairs are read in so many parts, the shortest questions first, so that little is padding."""
-ROW_QUESTIONS = 4
-"""So many questions are read beside a page at once; the last row of a page has empty places."""
-BASE_NAMES = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-    "inner_norm": "output.LayerNorm",
-}
 
 
 class States(NamedTuple):
@@ -99,25 +83,6 @@ class Scores(NamedTuple):
 
     sentences: Tensor  # (N, S): how well each answers
     tokens: Tensor  # (N, L): how well each of the words of the sentences does
-
-
-class Packing:
-    """Where in texts (B, T) there are tokens, M in all. What is computed of each token by itself is
-    computed of those alone: more than half of a batch of questions is padding."""
-
-    def __init__(self, present: Tensor) -> None:
-        self._shape = present.shape
-        self._places = present.flatten().nonzero().squeeze(1)
-
-    def pack(self, states: Tensor) -> Tensor:
-        """(B, T, D) to (M, D)"""
-        return states.flatten(0, 1).index_select(0, self._places)
-
-    def spread(self, packed: Tensor) -> Tensor:
-        """(M, D) to (B, T, D), with zeros where there is no token."""
-        batch, tokens = self._shape
-        spread = packed.new_zeros(batch * tokens, packed.shape[1])
-        return spread.index_copy(0, self._places, packed).view(batch, tokens, -1)
 
 
 class ReaderLayer(nn.Module):
@@ -184,8 +149,7 @@ class ReaderNetwork(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Those that the base does not have."""
-        added = (self.score, self.nothing, self.point, self.spot, self.narrow, self.weigh)
-        parameters = [one for module in added for one in module.parameters()]
+        parameters = [one for module in self._added() for one in module.parameters()]
         return [*parameters, self.of_passage, self.closeness, self.looked]
 
     def halve(self) -> None:
@@ -194,7 +158,7 @@ class ReaderNetwork(nn.Module):
         if not torch.cpu.get_capabilities().get("amx_bf16", False):
             return
         self.bfloat16()
-        for module in (self.score, self.nothing, self.point, self.spot, self.narrow, self.weigh):
+        for module in self._added():
             module.float()
         for parameter in (self.closeness, self.looked, self.rarity):
             parameter.data = parameter.data.float()
@@ -265,11 +229,10 @@ class ReaderNetwork(nn.Module):
             longest = lengths[part[-1][0]]
             scored.append(self._scores(asked.cut(longest), told, part))
         order = torch.tensor(by_length).argsort()
-        sentences, tokens = (torch.cat(parts)[order] for parts in zip(*scored, strict=True))
-        return Scores(sentences, tokens)
+        return Scores(*(torch.cat(parts)[order] for parts in zip(*scored, strict=True)))
 
     def _scores(self, asked: Asked, told: Told, pairs: Sequence[tuple[int, int]]) -> Scores:
-        rows, pages, places = _in_rows(pairs, len(told.batch.ids))
+        rows, pages, places = in_rows(pairs, len(told.batch.ids))
         taken = torch.zeros(rows.numel(), 1, dtype=torch.bool)
         taken[places] = True
         present = asked.present[rows.flatten()] & taken
@@ -375,55 +338,15 @@ class ReaderNetwork(nn.Module):
         mass = torch.log(mass + 1e-4)
         return torch.cat([mass, mass - mass.max(1, keepdim=True).values], -1) @ self.looked
 
+    def _added(self) -> list[nn.Module]:
+        """What scores; the base has none of it."""
+        return [self.score, self.nothing, self.point, self.spot, self.narrow, self.weigh]
+
     def _words(self, states: Tensor) -> Tensor:
         return functional.normalize(self.narrow(states.float()), dim=-1)
 
     def _layers(self) -> list[ReaderLayer]:
         return [layer for layer in self.layers if isinstance(layer, ReaderLayer)]
-
-
-def base_network(folder: Path, *, seed: int = 0) -> ReaderNetwork:
-    """A network that has learnt nothing beyond its base, a BERT in Hugging Face's format; the
-    seed is for what is new. Raises TeachingError."""
-    torch.manual_seed(seed)
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        layers = config["num_hidden_layers"]
-        shape = ReaderShape(
-            vocabulary=config["vocab_size"],
-            width=config["hidden_size"],
-            heads=config["num_attention_heads"],
-            inner=config["intermediate_size"],
-            layers=layers,
-            alone=max(1, layers // 3),
-            positions=config["max_position_embeddings"],
-            narrow=min(NARROW, config["hidden_size"]),
-        )
-        stored = load_file(folder / "model.safetensors")
-        network = ReaderNetwork(shape)
-        network.load_state_dict(_of_base(stored, shape), strict=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise TeachingError(
-            f"{folder} holds no BERT ({error}); name a folder with config.json, model.safetensors "
-            "and tokenizer.json, such as that of all-MiniLM-L6-v2"
-        ) from error
-    return network
-
-
-def _of_base(stored: dict[str, Tensor], shape: ReaderShape) -> dict[str, Tensor]:
-    weights = {
-        "words.weight": stored["embeddings.word_embeddings.weight"],
-        "positions.weight": stored["embeddings.position_embeddings.weight"],
-        "kinds.weight": stored["embeddings.token_type_embeddings.weight"],
-    }
-    for kind in ("weight", "bias"):
-        weights[f"embedding_norm.{kind}"] = stored[f"embeddings.LayerNorm.{kind}"]
-        for layer in range(shape.layers):
-            for name, base in BASE_NAMES.items():
-                weights[f"layers.{layer}.{name}.{kind}"] = stored[
-                    f"encoder.layer.{layer}.{base}.{kind}"
-                ]
-    return {name: weight.float() for name, weight in weights.items()}
 
 
 def _head(inputs: int, inner: int) -> nn.Sequential:
@@ -439,23 +362,3 @@ def _mean(states: Tensor, present: Tensor) -> Tensor:
     """(B, T, D) to (B, D)"""
     counted = present.to(states.dtype)[..., None]
     return (states * counted).sum(1) / counted.sum(1).clamp(min=1)
-
-
-def _in_rows(pairs: Sequence[tuple[int, int]], pages: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Questions in rows (R, m) of one page each, that page (R,), and where each pair stands in
-    the flattened rows (N,). An empty place holds the first question, and nobody looks there."""
-    by_page: list[list[int]] = [[] for _ in range(pages)]
-    for number, (_, page) in enumerate(pairs):
-        by_page[page].append(number)
-    rows: list[list[int]] = []
-    row_pages: list[int] = []
-    places = torch.zeros(len(pairs), dtype=torch.int64)
-    for page, numbers in enumerate(by_page):
-        for start in range(0, len(numbers), ROW_QUESTIONS):
-            part = numbers[start : start + ROW_QUESTIONS]
-            for place, number in enumerate(part):
-                places[number] = len(rows) * ROW_QUESTIONS + place
-            questions = [pairs[number][0] for number in part]
-            rows.append(questions + [0] * (ROW_QUESTIONS - len(part)))
-            row_pages.append(page)
-    return torch.tensor(rows), torch.tensor(row_pages), places

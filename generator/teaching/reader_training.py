@@ -1,5 +1,4 @@
-"""How the reader learns: to find the sentence among all of a field's pages, to score it above the
-others of the pages that are read, and to score none of them where nothing answers.
+"""How the reader learns: step by step, from exercises, measured as it goes.
 
 Shapes as in `generator.teaching.reader_network`.
 """
@@ -15,24 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generator.reader_graph import ABSENT
-from generator.teaching.exercise import NEAREST, Drill, Exercise, FieldDrills, draw_exercise
+from generator.teaching.exercise import NEAREST, Drill, FieldDrills, draw_exercise
 from generator.teaching.export import exported_weights
 from generator.teaching.lesson import Field, TeachingError
 from generator.teaching.optimization import MixedPrecision, learning_rate_share
+from generator.teaching.page_memory import PageMemory
+from generator.teaching.reader_losses import exercise_loss, told_pages
 from generator.teaching.reader_network import ReaderNetwork
 from generator.teaching.reader_validation import Judged, figures, judge
-from generator.teaching.tokens import PageBatch, Tokens, padded, page_batch
+from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Figures, saved_state
 
 FOUND_AT_ONCE = 64
-CLOSENESS_SCALE = 20
-"""What cosines are multiplied with, so that a softmax over them can become sure."""
-MATCH_SCALE = 40
-"""The same for cosines of single words."""
-ALONE_WEIGHT, FINDING_WEIGHT, MATCHING_WEIGHT, POINTING_WEIGHT = 0.15, 0.5, 0.5, 0.3
-COMMON = 1.5
-"""Nats. Words that are no rarer stand on a page in five, and are not what a sentence has to say."""
 LEAST_RARITY = 0.1
 """Nats, of words that stand on every page."""
 DIRECTIONS_FROM = 40
@@ -51,6 +44,8 @@ class ReaderConfig:
     """That a question is read beside: its own, and others that are easily taken for it."""
     strangers: int = 8
     """Of the questions of a step: put to another field, or none at all."""
+    other_pages: int = 96
+    """Of other fields, that the question's own is to be found among."""
     faq_fields: int = 40
     """In an epoch, drawn anew each time."""
     learning_rate: float = 1.5e-4
@@ -92,6 +87,7 @@ class ReaderPupil:
             field.name: max(1, round(len(field.questions) / config.questions)) for field in fields
         }
         self._queue: list[str] = []
+        self._memory = PageMemory()
         network.halve()
         self.network = network
         self._optimizer = MixedPrecision(
@@ -135,7 +131,12 @@ class ReaderPupil:
             step, of=self.steps, warm_up=config.warm_up, least=config.least_learning_rate
         )
         self.network.train()
-        loss, losses = exercise_loss(self.network, self._tokens, exercise, self._draw)
+        told = told_pages(self.network, self._tokens, exercise)
+        others = self._memory.draw(field.name, config.other_pages, self._draw)
+        self._memory.keep(field.name, told, exercise.whole)
+        loss, losses = exercise_loss(
+            self.network, self._tokens, exercise, told, self._draw, others=others
+        )
         self._optimizer.step(loss, share)
         self._judged = None
         return losses
@@ -161,6 +162,7 @@ class ReaderPupil:
             "draw": self._draw.getstate(),
             "queue": self._queue,
             "nearest": self._nearest,
+            "memory": self._memory.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -168,6 +170,7 @@ class ReaderPupil:
         self.network.load_state_dict(state["network"])
         self._optimizer.restore(state["optimizer"])
         self._draw.setstate(state["draw"])
+        self._memory.restore(state["memory"])
         self._queue = state["queue"] if set(state["queue"]) <= self._drills.keys() else []
 
     def _epoch(self) -> list[str]:
@@ -279,102 +282,3 @@ def _drills(field: Field, nearest: Nearest, draw: random.Random) -> FieldDrills:
         for question, pages in zip(field.questions, nearest, strict=True)
     ]
     return FieldDrills(field.name, field.pages, tuple(drills))
-
-
-def exercise_loss(
-    network: ReaderNetwork, tokens: Tokens, exercise: Exercise, draw: random.Random
-) -> tuple[Tensor, Figures]:
-    told = network.tell(page_batch([tokens.page(page, gone) for page, gone in exercise.pages]))
-    asked = network.ask(*padded([tokens.question(*one, draw=draw) for one in exercise.asked]))
-    closenesses = network.closenesses(asked, told)[:, : exercise.whole]
-    whole = told.batch.has[: exercise.whole]
-    finding = finding_loss(CLOSENESS_SCALE * closenesses, whole, exercise.drills)
-    read = network.scores(asked, told, [(pair.question, pair.page) for pair in exercise.pairs])
-    scores = read.sentences
-    support = _marked([pair.support for pair in exercise.pairs], scores.shape[1])
-    has = scores > ABSENT / 2
-    support &= has
-    questions = torch.tensor([pair.question for pair in exercise.pairs])
-    reading = reading_loss(scores, support, questions)
-    each = functional.binary_cross_entropy_with_logits(scores, support.float(), reduction="none")
-    alone = (each * has).sum(1).mean()
-    matched = network.matched(asked, told)
-    matching = matching_loss(matched.pages[:, : exercise.whole], exercise.drills)
-    sentences = matched.sentences[:, : exercise.whole]
-    matching = 0.5 * (matching + finding_loss(MATCH_SCALE * sentences, whole, exercise.drills))
-    said = answering_tokens(network, tokens, told.batch, exercise)
-    pointing = reading_loss(read.tokens, said, questions)
-    loss = reading + ALONE_WEIGHT * alone + FINDING_WEIGHT * finding + MATCHING_WEIGHT * matching
-    loss = loss + POINTING_WEIGHT * pointing
-    losses = {"reading": reading, "finding": finding, "matching": matching, "pointing": pointing}
-    return loss, {name: one.item() for name, one in losses.items()}
-
-
-def answering_tokens(
-    network: ReaderNetwork, tokens: Tokens, batch: PageBatch, exercise: Exercise
-) -> Tensor:
-    """(N, L) bool: of the sentences that answer, the tokens that the written answer repeats and
-    the question does not hold: its figures, if there are any, or else its rarer words, or else the
-    whole sentences."""
-    said = torch.zeros(len(exercise.pairs), batch.ids.shape[1], dtype=torch.bool)
-    for number, pair in enumerate(exercise.pairs):
-        if not pair.support:
-            continue
-        question = exercise.drills[pair.question].question
-        new = set(tokens.ids(question.answer or "")) - set(tokens.ids(question.text))
-        page, support = batch.ids[pair.page], torch.tensor(pair.support)
-        inside = torch.isin(batch.owner[pair.page], support)
-        repeated = inside & torch.isin(page, torch.tensor(list(new), dtype=torch.int64))
-        figures = repeated & tokens.figures[page]
-        rare = repeated & (network.rarity[page] > COMMON) & tokens.wordlike[page]
-        said[number] = next((one for one in (figures, rare) if one.any()), inside)
-    return said
-
-
-def finding_loss(scaled: Tensor, has: Tensor, drills: Sequence[Drill]) -> Tensor:
-    """Of the answerable questions: the sentences that answer among all sentences of the field.
-    scaled: (Q, P, S); has: (P, S), where there is a sentence."""
-    pages, most = has.shape
-    scaled = scaled.flatten(1).masked_fill(~has.flatten(), ABSENT)
-    numbers = [
-        [drill.question.page * most + number for number in drill.question.support]
-        for drill in drills
-    ]
-    # The last sentences of a long page may be cut off.
-    right = _marked(numbers, pages * most) & has.flatten()
-    missed = scaled.logsumexp(1) - scaled.masked_fill(~right, ABSENT).logsumexp(1)
-    answerable = right.any(1)
-    return missed[answerable].mean() if answerable.any() else 0 * scaled.sum()
-
-
-def matching_loss(matched: Tensor, drills: Sequence[Drill]) -> Tensor:
-    """Of the answerable questions: the page that answers among all pages of the field.
-    matched: (Q, P)."""
-    answerable = torch.tensor([bool(drill.question.support) for drill in drills])
-    if not answerable.any():
-        return 0 * matched.sum()
-    pages = torch.tensor([drill.question.page for drill in drills])
-    return functional.cross_entropy(MATCH_SCALE * matched[answerable], pages[answerable])
-
-
-def reading_loss(scores: Tensor, support: Tensor, questions: Tensor) -> Tensor:
-    """Over all sentences that a question is read beside, and a score of 0 for none of them.
-
-    scores, support: (N, S) of pairs; questions: (N,), the number of each pair's."""
-    count = int(questions.max()) + 1
-    largest = torch.zeros(count).scatter_reduce(0, questions, scores.detach().amax(1), "amax")
-    powers = (scores - largest[questions][:, None]).exp()
-    whole = torch.zeros(count).index_add(0, questions, powers.sum(1)) + (-largest).exp()
-    right = torch.zeros(count).index_add(0, questions, (powers * support).sum(1))
-    unanswered = torch.ones(count, dtype=torch.bool)
-    unanswered[questions[support.any(1)]] = False
-    share = torch.where(unanswered, -largest, (right + 1e-9).log())
-    return (whole.log() - share).mean()
-
-
-def _marked(rows: Sequence[Sequence[int]], width: int) -> Tensor:
-    """(N, width) bool, true at each row's numbers."""
-    marked = torch.zeros(len(rows), width, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        marked[number, list(row)] = True
-    return marked

@@ -27,9 +27,8 @@ def test_questions_know_their_page_the_sentences_that_answer_and_what_was_said_b
     assert (later.text, later.support) == ("from when on", (1,))
     assert later.before.startswith("can I borrow a ")
     assert (unanswered.support, unanswered.answer) == ((), None)
-    assert unanswered.lacking == ("is", "blue")
+    assert unanswered.text.startswith("is the ")
     assert (unanswered_later.text, unanswered_later.support) == ("and for groups", ())
-    assert unanswered_later.lacking == ()
     assert unanswered_later.before.startswith("how much is a ")
 
 

@@ -16,7 +16,7 @@ from generator.question import LEANING_FEATURES
 from generator.question import Question as Said
 from generator.reader import TITLE_WEIGHT, Reader
 from generator.reader_graph import ABSENT
-from generator.teaching.exercise import Drill, Exercise, Pair
+from generator.teaching.exercise import Drill, Exercise, FieldDrills, Pair, draw_exercise
 from generator.teaching.export import export_reader, export_writer
 from generator.teaching.leaning import leaning_weights
 from generator.teaching.lesson import (
@@ -26,23 +26,26 @@ from generator.teaching.lesson import (
     TeachingError,
 )
 from generator.teaching.optimization import MixedPrecision
-from generator.teaching.reader_network import ReaderNetwork, base_network
-from generator.teaching.reader_training import (
+from generator.teaching.page_memory import PageMemory
+from generator.teaching.reader_base import base_network
+from generator.teaching.reader_losses import (
     COMMON,
-    MATCH_SCALE,
+    answering_tokens,
+    exercise_loss,
+    finding_loss,
+    page_loss,
+    reading_loss,
+    told_pages,
+)
+from generator.teaching.reader_network import ReaderNetwork
+from generator.teaching.reader_training import (
     ReaderConfig,
     ReaderPupil,
-    answering_tokens,
     begin_at,
     compare_words,
-    finding_loss,
-    matching_loss,
     nearest_pages,
-    reading_loss,
 )
-from generator.teaching.reader_validation import (
-    judge,
-)
+from generator.teaching.reader_validation import judge
 from generator.teaching.tokens import Tokens, padded, page_batch
 from generator.teaching.training import Checkpoint, Pupil, Step, teach
 from generator.teaching.writer_network import WriterNetwork, WriterShape
@@ -54,6 +57,7 @@ from generator.teaching.writer_training import (
     features_of,
     word_losses,
 )
+from generator.vectors import MATCHED_WEIGHT
 from generator.writer import Writer
 
 from .small_lessons import THINGS
@@ -67,6 +71,7 @@ READER = ReaderConfig(
     new_multiple=1.0,
     warm_up=5,
     faq_fields=0,
+    other_pages=6,
 )
 CALIBRATED = Calibration(
     odds=0.8, closeness=-2.0, lead=3.0, length=2.0, matched=1.5, least=-1.0, offset=-3.0
@@ -279,15 +284,13 @@ def test_the_loss_of_finding_leaves_out_a_question_whose_sentence_was_cut_off() 
     assert finding_loss(scaled[1:], has, drills[1:]).item() == 0
 
 
-def test_the_loss_of_matching_wants_the_page_that_answers_above_the_others() -> None:
+def test_the_loss_of_a_page_wants_the_one_that_answers_above_the_others() -> None:
     answered, other = Question("a", "", 1, (0,), "b"), Question("a", "", 0, (), None)
     drills = [Drill(one, (), "") for one in (answered, other)]
-    matched = torch.tensor([[0.3, 0.4], [0.9, 0.1]])
-    logits = MATCH_SCALE * matched[0]
-    assert matching_loss(matched, drills).item() == pytest.approx(
-        (logits.logsumexp(0) - logits[1]).item(), abs=1e-4
-    )
-    assert matching_loss(matched[1:], drills[1:]).item() == 0
+    scaled = torch.tensor([[3.0, 4.0, 5.0], [9.0, 1.0, 2.0]])
+    expected = (scaled[0].logsumexp(0) - scaled[0, 1]).item()
+    assert page_loss(scaled, drills).item() == pytest.approx(expected, abs=1e-4)
+    assert page_loss(scaled[1:], drills[1:]).item() == 0
 
 
 def test_the_pointer_is_taught_what_the_answer_says_and_the_question_does_not(
@@ -319,6 +322,51 @@ def test_the_pointer_is_taught_what_the_answer_says_and_the_question_does_not(
     assert texts(1) == {"euros"}
     assert texts(2) == {words[one] for one in sentence}
     assert texts(3) == set()
+
+
+def test_pages_of_other_fields_come_as_close_as_if_they_were_read_now(
+    base: Path, fields: list[Field]
+) -> None:
+    network, tokens = base_network(base).eval(), Tokens.load(base)
+    memory = PageMemory()
+    with torch.inference_mode():
+        question = tokens.question(fields[0].questions[0].text)
+        asked = network.ask(*padded([question, [*question, *question]]))
+        for field in fields[:3]:
+            told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
+            memory.keep(field.name, told, 2)
+        memory.keep(field.name, told, 2)  # the same again: nothing stands there twice
+        closest = network.closenesses(asked, told).amax(-1)
+        whole = closest + MATCHED_WEIGHT * network.matched(asked, told).pages
+        assert memory.draw(fields[2].name, 5, random.Random(0)) is None
+        assert memory.draw("", 7, random.Random(0)) is None
+        others = memory.draw("", 6, random.Random(0))
+        assert others is not None
+        found = others.found(asked)
+    for page in range(2):
+        assert (found - whole[:, page, None]).abs().amax(0).min() < 1e-5
+
+
+def test_a_page_is_searched_for_among_those_of_other_fields_too(
+    base: Path, fields: list[Field]
+) -> None:
+    """Here those are the same pages once more, so that each question has twice as many to choose
+    from, and none that is more like it."""
+    network, tokens, field = base_network(base).eval(), Tokens.load(base), fields[0]
+    drills = tuple(Drill(one, (1, 2), "") for one in field.questions)
+    exercise = draw_exercise(
+        FieldDrills(field.name, field.pages, drills), random.Random(1), questions=9, pages=2
+    )
+    told, memory = told_pages(network, tokens, exercise), PageMemory()
+    memory.keep("twin", told, exercise.whole)
+    others = memory.draw(field.name, exercise.whole, random.Random(0))
+    assert others is not None
+    (_, alone), (_, beside) = (
+        exercise_loss(network, tokens, exercise, told, random.Random(2), others=one)
+        for one in (None, others)
+    )
+    assert beside.pop("searching") == pytest.approx(alone.pop("searching") + math.log(2), abs=1e-3)
+    assert beside == pytest.approx(alone)
 
 
 def test_words_are_compared_along_the_directions_in_which_they_differ(
