@@ -6,6 +6,7 @@ found, however it was found, to its canonical value. Unlike in Rasa, a regex or 
 needs no annotated example of its slot.
 """
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,8 @@ RULE_KINDS = ("synonym", "regex", "lookup")
 Rule = tuple[str, str, str]
 """Kind; name, or a synonym's canonical value; one example, pattern or entry."""
 COUNTED_REPEAT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class RuleMatcher:
         self.names = tuple(sorted({name for name, _ in rules.regexes + rules.lookups}))
         """The slots that have a regex or a lookup table: the network is told of each."""
         self._patterns = [(name, _compiled(pattern)) for name, pattern in rules.regexes]
+        self._slow: set[str] = set()
         self._entries: dict[tuple[str, ...], list[str]] = defaultdict(list)
         lengths: dict[str, set[int]] = defaultdict(set)
         for name, entry in rules.lookups:
@@ -176,11 +180,23 @@ class RuleMatcher:
                     if value:
                         start = found.start() + found[0].index(value)
                         yield RuleMatch(name, start, start + len(value), "regex")
-            except TimeoutError:
-                pass  # a pattern that takes for ever finds nothing; the utterance is answered
+            except TimeoutError:  # finds no more; the utterance is answered all the same
+                self._warn_once(name, pattern.pattern)
             left -= process_time() - started
             if left <= 0:
                 return
+
+    def _warn_once(self, name: str, pattern: str) -> None:
+        """Of each pattern: any message can provoke it again, and none of its text is told."""
+        if pattern not in self._slow:
+            self._slow.add(pattern)
+            log.warning(
+                "regex %r, %r was stopped: all patterns have %d ms of CPU time for a message; "
+                "write it without nested repeats, or use a lookup table",
+                name,
+                pattern[:SHORTENED],
+                1000 * REGEX_SECONDS,
+            )
 
     def _find_in_lookups(self, tokens: Tokens) -> Iterable[RuleMatch]:
         words = [token for token, _, _ in tokens]

@@ -1,7 +1,5 @@
 """The reader and the writer learn, are exported, and are served as they were taught."""
 
-import json
-import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,6 @@ from generator.judging import Calibration
 from generator.question import LEANING_FEATURES
 from generator.question import Question as Said
 from generator.reader import TITLE_WEIGHT, Reader
-from generator.reader_graph import ABSENT
-from generator.teaching.exercise import Drill, Exercise, FieldDrills, Pair, draw_exercise
 from generator.teaching.export import export_reader, export_writer
 from generator.teaching.leaning import leaning_weights
 from generator.teaching.lesson import (
@@ -26,24 +22,10 @@ from generator.teaching.lesson import (
     TeachingError,
 )
 from generator.teaching.optimization import MixedPrecision
-from generator.teaching.page_memory import PageMemory
 from generator.teaching.reader_base import base_network
-from generator.teaching.reader_losses import (
-    COMMON,
-    answering_tokens,
-    exercise_loss,
-    finding_loss,
-    page_loss,
-    reading_loss,
-    told_pages,
-)
 from generator.teaching.reader_network import ReaderNetwork
 from generator.teaching.reader_training import (
-    ReaderConfig,
-    ReaderPupil,
-    begin_at,
     compare_words,
-    nearest_pages,
 )
 from generator.teaching.reader_validation import judge
 from generator.teaching.tokens import Tokens, padded, page_batch
@@ -57,22 +39,12 @@ from generator.teaching.writer_training import (
     features_of,
     word_losses,
 )
-from generator.vectors import MATCHED_WEIGHT
 from generator.writer import Writer
 
 from .small_lessons import THINGS
+from .small_reader import READER, reader_pupil
 from .test_reader_validation import supported
 
-READER = ReaderConfig(
-    epochs=25,
-    questions=12,
-    strangers=1,
-    learning_rate=4e-3,
-    new_multiple=1.0,
-    warm_up=5,
-    faq_fields=0,
-    other_pages=6,
-)
 CALIBRATED = Calibration(
     odds=0.8, closeness=-2.0, lead=3.0, length=2.0, matched=1.5, least=-1.0, offset=-3.0
 )
@@ -120,14 +92,6 @@ def served_reader(
         reader_weights, pupil.network.shape, base=base, folder=folder, calibration=CALIBRATED
     )
     return Reader(folder)
-
-
-def reader_pupil(base: Path, fields, *, validation=(), config: ReaderConfig = READER):
-    network, tokens = base_network(base), Tokens.load(base)
-    nearest = nearest_pages(network, tokens, fields, known={})
-    return ReaderPupil(
-        network, tokens, fields, nearest=nearest, validation=validation, config=config
-    )
 
 
 def writer_pupil(reader: Reader, fields, *, validation=()) -> WriterPupil:
@@ -190,10 +154,6 @@ def scores(
         told = network.tell(page_batch([tokens.page(page) for page in pages]))
         asked = network.ask(*padded([tokens.question(one.text, one.before) for one in questions]))
         return network.scores(asked, told, pairs).sentences
-
-
-def vocabulary_of(base: Path) -> dict[str, int]:
-    return json.loads((base / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
 
 
 def test_the_reader_learns_to_find_to_read_and_to_see_that_nothing_answers(taught_reader) -> None:
@@ -262,111 +222,6 @@ def test_what_is_served_is_what_was_taught(
     assert max(differences) < 0.1
     assert sum(differences) / len(differences) < 0.01
     assert max(spread) > 0.5
-
-
-def test_the_loss_of_reading_weighs_all_sentences_of_a_question_and_none_of_them() -> None:
-    scores = torch.tensor([[3.0, 1.0], [1.0, 1.0], [1.0, 2.0]]).log()
-    scores[1, 1] = ABSENT
-    support = torch.tensor([[True, False], [False, False], [False, False]])
-    questions = torch.tensor([0, 0, 1])
-    answered, unanswered = 3 / (3 + 1 + 1 + 1), 1 / (1 + 2 + 1)
-    loss = reading_loss(scores, support, questions).item()
-    assert loss == pytest.approx(-(math.log(answered) + math.log(unanswered)) / 2)
-
-
-def test_the_loss_of_finding_leaves_out_a_question_whose_sentence_was_cut_off() -> None:
-    first, cut = Question("a", "", 0, (1,), "b"), Question("a", "", 1, (1,), "b")
-    scaled = torch.tensor([[[1.0, 2.0], [3.0, 9.0]]]).expand(2, 2, 2)
-    has = torch.tensor([[True, True], [True, False]])
-    drills = [Drill(one, (), "") for one in (first, cut)]
-    expected = torch.tensor([1.0, 2.0, 3.0]).logsumexp(0) - 2
-    assert finding_loss(scaled, has, drills).item() == pytest.approx(expected.item(), abs=1e-4)
-    assert finding_loss(scaled[1:], has, drills[1:]).item() == 0
-
-
-def test_the_loss_of_a_page_wants_the_one_that_answers_above_the_others() -> None:
-    answered, other = Question("a", "", 1, (0,), "b"), Question("a", "", 0, (), None)
-    drills = [Drill(one, (), "") for one in (answered, other)]
-    scaled = torch.tensor([[3.0, 4.0, 5.0], [9.0, 1.0, 2.0]])
-    expected = (scaled[0].logsumexp(0) - scaled[0, 1]).item()
-    assert page_loss(scaled, drills).item() == pytest.approx(expected, abs=1e-4)
-    assert page_loss(scaled[1:], drills[1:]).item() == 0
-
-
-def test_the_pointer_is_taught_what_the_answer_says_and_the_question_does_not(
-    base: Path, fields: list[Field]
-) -> None:
-    field, tokens = fields[0], Tokens.load(base)
-    network = base_network(base)
-    network.rarity.fill_(COMMON + 1)
-    question = next(one for one in field.questions if one.support)
-    price = question.answer.split()[0]
-    asked = [
-        question,
-        replace(question, answer="A fee is due, euros."),
-        replace(question, answer="Yes."),
-        replace(question, support=(), answer=None),
-    ]
-    batch = page_batch([tokens.page(page) for page in field.pages])
-    pairs = [Pair(number, one.page, one.support) for number, one in enumerate(asked)]
-    drills = [Drill(one, (), "") for one in asked]
-    exercise = Exercise([], drills, [], len(field.pages), pairs)
-    said = answering_tokens(network, tokens, batch, exercise)
-
-    def texts(row: int) -> set[str]:
-        return {words[one] for one in batch.ids[question.page][said[row]].tolist()}
-
-    words = {number: word for word, number in vocabulary_of(base).items()}
-    sentence = tokens.ids(field.pages[question.page].sentences[question.support[0]].shown)
-    assert texts(0) == {price}
-    assert texts(1) == {"euros"}
-    assert texts(2) == {words[one] for one in sentence}
-    assert texts(3) == set()
-
-
-def test_pages_of_other_fields_come_as_close_as_if_they_were_read_now(
-    base: Path, fields: list[Field]
-) -> None:
-    network, tokens = base_network(base).eval(), Tokens.load(base)
-    memory = PageMemory()
-    with torch.inference_mode():
-        question = tokens.question(fields[0].questions[0].text)
-        asked = network.ask(*padded([question, [*question, *question]]))
-        for field in fields[:3]:
-            told = network.tell(page_batch([tokens.page(page) for page in field.pages]))
-            memory.keep(field.name, told, 2)
-        memory.keep(field.name, told, 2)  # the same again: nothing stands there twice
-        closest = network.closenesses(asked, told).amax(-1)
-        whole = closest + MATCHED_WEIGHT * network.matched(asked, told).pages
-        assert memory.draw(fields[2].name, 5, random.Random(0)) is None
-        assert memory.draw("", 7, random.Random(0)) is None
-        others = memory.draw("", 6, random.Random(0))
-        assert others is not None
-        found = others.found(asked)
-    for page in range(2):
-        assert (found - whole[:, page, None]).abs().amax(0).min() < 1e-5
-
-
-def test_a_page_is_searched_for_among_those_of_other_fields_too(
-    base: Path, fields: list[Field]
-) -> None:
-    """Here those are the same pages once more, so that each question has twice as many to choose
-    from, and none that is more like it."""
-    network, tokens, field = base_network(base).eval(), Tokens.load(base), fields[0]
-    drills = tuple(Drill(one, (1, 2), "") for one in field.questions)
-    exercise = draw_exercise(
-        FieldDrills(field.name, field.pages, drills), random.Random(1), questions=9, pages=2
-    )
-    told, memory = told_pages(network, tokens, exercise), PageMemory()
-    memory.keep("twin", told, exercise.whole)
-    others = memory.draw(field.name, exercise.whole, random.Random(0))
-    assert others is not None
-    (_, alone), (_, beside) = (
-        exercise_loss(network, tokens, exercise, told, random.Random(2), others=one)
-        for one in (None, others)
-    )
-    assert beside.pop("searching") == pytest.approx(alone.pop("searching") + math.log(2), abs=1e-3)
-    assert beside == pytest.approx(alone)
 
 
 def test_words_are_compared_along_the_directions_in_which_they_differ(
@@ -470,59 +325,6 @@ def test_follow_ups_are_told_from_questions_that_stand_alone(
         assert bool(reader.question(said).before) == bool(question.before), question.text
     untaught = leaning_weights(network, tokens, [])
     assert untaught.tolist() == [0.0] * (network.shape.width + LEANING_FEATURES + 1)
-
-
-def test_a_training_begins_at_the_weights_of_an_earlier_one(
-    base: Path, fields: list[Field], tmp_path: Path
-) -> None:
-    earlier = reader_pupil(base, fields[2:], config=replace(READER, epochs=1))
-    list(teach(earlier, tmp_path / "earlier.pt"))
-    shape = earlier.network.shape
-    export_reader(earlier.weights, shape, base=base, folder=tmp_path / "exported")
-    network = base_network(base)
-    begin_at(network, {tmp_path / "earlier.pt": 1})
-    for name, weight in network.named_parameters():
-        if weight.requires_grad:
-            torch.testing.assert_close(weight, earlier.weights[name], atol=1e-6, rtol=0)
-    mixed, untaught = base_network(base), dict(base_network(base).named_parameters())
-    begin_at(mixed, {tmp_path / "earlier.pt": 1}, share_of_base=0.25)
-    of_layer, of_head = "layers.0.up.weight", "score.0.weight"
-    parts = dict(mixed.named_parameters())
-    expected = 0.75 * earlier.weights[of_layer] + 0.25 * untaught[of_layer]
-    torch.testing.assert_close(parts[of_layer], expected)
-    torch.testing.assert_close(parts[of_head], earlier.weights[of_head])
-    rounded = base_network(base)
-    begin_at(rounded, {tmp_path / "exported": 2})
-    for name, weight in rounded.named_parameters():
-        if weight.requires_grad and name != "kinds.weight":
-            least = earlier.weights[name].abs().amax() / 127
-            torch.testing.assert_close(weight, earlier.weights[name], atol=least.item(), rtol=0)
-
-
-def test_several_trainings_are_averaged_each_as_often_as_is_said(
-    base: Path, tmp_path: Path
-) -> None:
-    name, shape = "score.2.bias", base_network(base).score[2].bias.shape
-    for file, value in (("one.pt", 1.0), ("two.pt", 5.0)):
-        means = {name: torch.full(shape, value)}
-        torch.save({"pupil": {"optimizer": {"means": means}}}, tmp_path / file)
-    network, untaught = base_network(base), base_network(base).state_dict()
-    begin_at(network, {tmp_path / "one.pt": 3, tmp_path / "two.pt": 1})
-    for other, weight in network.state_dict().items():
-        expected = torch.full(shape, 2.0) if other == name else untaught[other]
-        torch.testing.assert_close(weight, expected, msg=other)
-
-
-def test_weights_of_something_else_are_refused(base: Path, tmp_path: Path) -> None:
-    network = base_network(base)
-    with pytest.raises(TeachingError, match="does not exist"):
-        begin_at(network, {tmp_path / "nothing.pt": 1})
-    with pytest.raises(TeachingError, match=r"name a folder with reader\.safetensors"):
-        begin_at(network, {base: 1})
-    for means in ({"score.0.bias": torch.zeros(3)}, {"decoder": torch.zeros(3)}):
-        torch.save({"pupil": {"optimizer": {"means": means}}}, tmp_path / "x")
-        with pytest.raises(TeachingError, match="another network"):
-            begin_at(network, {tmp_path / "x": 1})
 
 
 # --- the writer ---

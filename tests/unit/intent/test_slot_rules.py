@@ -75,6 +75,18 @@ def test_a_pattern_that_takes_for_ever_finds_nothing(pattern: str) -> None:
     assert find(text, SlotRules(regexes=(("x", pattern),))) == []
 
 
+def test_of_a_pattern_that_takes_for_ever_its_author_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    matcher = RuleMatcher(SlotRules(regexes=(("order", r"(a+)+$"), ("size", "[0-9]+"))))
+    for secret in ("b", "c"):
+        text = "a" * 3_000 + secret
+        matcher.find(text, tokenize_with_spans(text))
+    (told,) = caplog.messages
+    assert told.startswith("regex 'order', '(a+)+$' was stopped")
+    assert "aaa" not in told
+
+
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
